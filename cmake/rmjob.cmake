@@ -1,0 +1,73 @@
+# What every target shares: language, warnings, sanitizers, and the functions that make libraries, programs and tests.
+
+set(CMAKE_C_STANDARD 17)
+set(CMAKE_C_STANDARD_REQUIRED ON)
+set(CMAKE_C_EXTENSIONS OFF)
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE RelWithDebInfo)
+endif()
+set(RMJOB_SANITIZE "" CACHE STRING "Sanitizers to build with: address,undefined or thread")
+
+find_package(PkgConfig REQUIRED)
+find_package(Threads REQUIRED)
+find_program(RMJOB_CCACHE ccache)
+if(RMJOB_CCACHE)
+  set(CMAKE_C_COMPILER_LAUNCHER ${RMJOB_CCACHE})
+endif()
+
+add_library(rmjob_flags INTERFACE)
+target_include_directories(rmjob_flags INTERFACE ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR})
+target_compile_definitions(rmjob_flags INTERFACE _GNU_SOURCE)
+# -ffp-contract=off: a fused multiply-add changes bits, so it happens only where it is written (promise P3).
+target_compile_options(rmjob_flags INTERFACE -Wall -Wextra -Wpedantic -Werror -Wshadow -Wstrict-prototypes
+                       -Wmissing-prototypes -Wvla -fno-omit-frame-pointer -ffp-contract=off -O2)
+if(RMJOB_SANITIZE)
+  target_compile_options(rmjob_flags INTERFACE -fsanitize=${RMJOB_SANITIZE} -fno-sanitize-recover=all -O1)
+  target_link_options(rmjob_flags INTERFACE -fsanitize=${RMJOB_SANITIZE})
+endif()
+target_link_libraries(rmjob_flags INTERFACE Threads::Threads m)
+
+# rmjob_library(NAME SOURCES a.c b.c [DEPENDS rmjob_base PkgConfig::X ...])
+function(rmjob_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPENDS" ${ARGN})
+  add_library(${name} STATIC ${ARG_SOURCES})
+  target_link_libraries(${name} PUBLIC ${ARG_DEPENDS} rmjob_flags)
+endfunction()
+
+# rmjob_program(NAME SOURCES main.c [DEPENDS ...]): a program that is installed and lands in <build>/bin.
+function(rmjob_program name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPENDS" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE ${ARG_DEPENDS} rmjob_flags)
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
+  install(TARGETS ${name} RUNTIME DESTINATION bin)
+endfunction()
+
+# rmjob_test(NAME SOURCES test_x.c [DEPENDS ...] [LABELS unit|golden|sim|fault|e2e|...] [TIMEOUT seconds] [ARGS ...])
+# A cmocka program. Exit code 77 is a visible skip. RMJOB_DATA names the folder of real models and data, if any.
+function(rmjob_test name)
+  cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;DEPENDS;LABELS;ARGS" ${ARGN})
+  pkg_check_modules(CMOCKA REQUIRED IMPORTED_TARGET cmocka)
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE ${ARG_DEPENDS} PkgConfig::CMOCKA rmjob_flags)
+  add_test(NAME ${name} COMMAND ${name} ${ARG_ARGS} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+  if(NOT ARG_LABELS)
+    set(ARG_LABELS unit)
+  endif()
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 120)
+  endif()
+  set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT} SKIP_RETURN_CODE 77
+    ENVIRONMENT "RMJOB_BIN=${CMAKE_BINARY_DIR}/bin;RMJOB_SOURCE=${CMAKE_SOURCE_DIR}")
+endfunction()
+
+# rmjob_script_test(NAME COMMAND ... [LABELS ...] [TIMEOUT ...]): the same for a script.
+function(rmjob_script_test name)
+  cmake_parse_arguments(ARG "" "TIMEOUT" "COMMAND;LABELS" ${ARGN})
+  add_test(NAME ${name} COMMAND ${ARG_COMMAND} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 120)
+  endif()
+  set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT} SKIP_RETURN_CODE 77
+    ENVIRONMENT "RMJOB_BIN=${CMAKE_BINARY_DIR}/bin;RMJOB_SOURCE=${CMAKE_SOURCE_DIR}")
+endfunction()

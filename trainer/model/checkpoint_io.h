@@ -1,0 +1,49 @@
+// Reading a base model's safetensors into the flat parameter space, and writing the trained one as a Hugging Face
+// directory.
+#ifndef RMJ_TRAINER_MODEL_CHECKPOINT_IO_H
+#define RMJ_TRAINER_MODEL_CHECKPOINT_IO_H
+
+#include <stdint.h>
+
+#include "base/status.h"
+#include "storage/digest.h"
+#include "trainer/model/config.h"
+#include "trainer/model/layout.h"
+
+enum rmj_head_init { RMJ_HEAD_NORMAL, RMJ_HEAD_ZEROS, RMJ_HEAD_BASE };
+
+// Checks headers only: every tensor there, its dtype, shape, offsets inside the file, none overlapping; one file or
+// many (model.safetensors.index.json). No weights are read. RMJ_DATA names file, tensor and the mend.
+RMJ_MUST_USE enum rmj_status rmj_model_files_check(const char *directory, const struct rmj_model_config *config,
+                                                   struct rmj_error *err);
+// SHA-256 over the names and digests of config.json, the tokenizer's and the weight files, in name order.
+RMJ_MUST_USE enum rmj_status rmj_model_files_digest(const char *directory, struct rmj_digest *digest,
+                                                    struct rmj_error *err);
+struct rmj_weights_options {
+    const char *directory;
+    const struct rmj_model_config *config;
+    const struct rmj_layout *layout;
+    enum rmj_head_init head_init;
+    uint64_t seed;
+};
+// Fills weights [layout->element_count] float32 (F32, BF16 and F16 files). A pad row added by the plan is the mean of
+// the embedding's rows. RMJ_DATA as above; not-a-number or infinity in a weight is refused with its tensor and index.
+RMJ_MUST_USE enum rmj_status rmj_weights_load(const struct rmj_weights_options *options, float *weights,
+                                              struct rmj_error *err);
+
+struct rmj_export_options {
+    const char *base_directory; // config.json and tokenizer files are taken over from here
+    const char *directory;      // made; must not exist
+    const struct rmj_model_config *config;
+    const struct rmj_layout *layout;
+    const float *weights;
+    int32_t pad_token;
+    int vocabulary_grows;      // a pad token was added: config.json, tokenizer.json and the tokenizer's config say so
+    const char *chat_template; // template text to write, NULL to keep the base model's own
+    uint64_t shard_size_bytes_max; // 0: 5 GB
+};
+// Writes *ForSequenceClassification, num_labels 1, float32 safetensors, tokenizer files, chat template. The bytes are a
+// function of the arguments alone.
+RMJ_MUST_USE enum rmj_status rmj_model_export(const struct rmj_export_options *options, struct rmj_error *err);
+
+#endif

@@ -29,24 +29,32 @@
 #define RMJ_REASON_SIZE 512
 #define RMJ_SNAPSHOTS_MAX 4
 #define RMJ_MANIFESTS_MAX 16
+#define RMJ_JOBS_MAX 4096    // jobs that have not ended; a SUBMITTED beyond them is not taken (the job stays unknown)
+#define RMJ_PROJECTS_MAX 256 // projects with limits; as many as fit are limited
+#define RMJ_PAGES_MAX (1 << 20)
+#define RMJ_EXIT_ASKED_TO_LEAVE 10 // exit code of a rank that left because it was told to (LEAVE, SIGTERM)
 
-// The durable part of a job, written to the database as one row.
+// The durable part of a job, written to the database as one row. Plain data without pointers: write it whole (every
+// field matters to a recovery), as one blob beside the columns that are searched.
 struct rmj_job_record {
     char id[RMJ_ID_SIZE];
     char project[64];
     Rmjob__V1__JobState state;
     char reason[RMJ_REASON_SIZE];
     uint32_t min_ranks, max_ranks;
-    uint32_t max_restarts, restarts_charged;
+    uint32_t max_restarts;
+    uint32_t restarts_charged; // restarts since the last new step that count against max_restarts (README: the budget)
     int64_t submitted_ms, deadline_ms;       // unix; deadline 0: none
     double rank_seconds_limit, rank_seconds; // 0: none
+    int64_t rank_seconds_ms;                 // unix; rank_seconds is counted up to here
     uint32_t generation;                     // newest that was announced
     uint32_t step, step_count;               // newest committed step
     uint32_t page_count;
     char plan[65];
     uint32_t checkpoint_every_steps; // 0: decided by cost (auto)
     int checkpoint_off;
-    uint32_t manifest_count; // committed manifests that are kept, newest last
+    uint32_t manifests_keep; // of the spec: committed manifests to keep; 0: RMJ_MANIFESTS_MAX
+    uint32_t manifest_count; // committed manifests that are kept, newest last: what these name is never collected
     struct {
         uint32_t step;
         char digest[65];
@@ -54,31 +62,44 @@ struct rmj_job_record {
     } manifests[RMJ_MANIFESTS_MAX];
     char probe[65]; // device class, pinned by the first rank
     int evaluated;
+    uint32_t launches_named; // rank processes named so far
+    uint32_t world;          // ranks of generation `generation`
+    uint32_t launch_count;   // rank processes that live, or are being started
+    struct {
+        char name[RMJ_ID_SIZE];
+        uint32_t rank; // in generation `generation`; UINT32_MAX: not its member
+    } launches[RMJ_RANKS_MAX];
 };
 
 // Events. Exactly the words of the real service; tests/sim makes the same ones.
+//
+// After a restart of rmjobd: LIMITS of every project, then RECOVERED of every job that has not ended, then the rest.
+// A word about an unknown job, process, incarnation or generation is stale and does nothing (an ATTACHED is refused).
+// What cannot come twice in the real service may come twice here; the second time does nothing.
 enum rmj_event_kind {
-    RMJ_EVENT_TICK,               // time passes
-    RMJ_EVENT_SUBMITTED,          // job
-    RMJ_EVENT_PREPARED,           // job: plan, page_count, step_count known
-    RMJ_EVENT_PREPARE_FAILED,     // job, state, reason
-    RMJ_EVENT_LAUNCHED,           // job, launch: a rank process was started
-    RMJ_EVENT_LAUNCH_FAILED,      // job, launch, reason
-    RMJ_EVENT_EXITED,             // job, launch: the process is gone; exit_code or signal
-    RMJ_EVENT_ATTACHED,           // job, rank_uid, incarnation, inventory, probe, running_generation
-    RMJ_EVENT_READY,              // job, rank_uid, generation left, inventory, problem, bad manifest, leaving
-    RMJ_EVENT_DETACHED,           // job, rank_uid, incarnation: its stream broke
-    RMJ_EVENT_HEARTBEAT,          // job, rank_uid, generation, step
+    RMJ_EVENT_TICK,           // time passes
+    RMJ_EVENT_SUBMITTED,      // job, record
+    RMJ_EVENT_PREPARED,       // job: plan, page_count, step_count known
+    RMJ_EVENT_PREPARE_FAILED, // job, state, reason
+    RMJ_EVENT_LAUNCHED,       // job, launch: a rank process was started
+    RMJ_EVENT_LAUNCH_FAILED,  // job, launch, reason: it was not. Every LAUNCH is answered by one of these two
+    RMJ_EVENT_EXITED,         // job, launch: the process is gone; exit_code or signal. Also the answer to a KILL of
+                              // a process that nobody knows
+    RMJ_EVENT_ATTACHED,       // job, rank_uid, incarnation, address, inventory, probe, running_generation/_rank
+    RMJ_EVENT_READY,     // job, rank_uid, incarnation, generation left, inventory, leaving, has_suspect/suspect_rank;
+                         // reason: its problem, ""; digest: a manifest that did not verify, ""
+    RMJ_EVENT_DETACHED,  // job, rank_uid, incarnation: its newest stream broke
+    RMJ_EVENT_HEARTBEAT, // job, rank_uid, generation, step
     RMJ_EVENT_STEP_COMMITTED,     // job, generation, step
     RMJ_EVENT_MANIFEST_COMMITTED, // job, generation, step, digest
     RMJ_EVENT_EVALUATED,          // job, generation: report is stored
     RMJ_EVENT_GATED,              // job, passed, reason
     RMJ_EVENT_PUBLISHED,          // job
     RMJ_EVENT_PUBLISH_FAILED,     // job, reason
-    RMJ_EVENT_RANK_FAILED_JOB,    // job, state, reason
+    RMJ_EVENT_RANK_FAILED_JOB,    // job, generation, state, reason
     RMJ_EVENT_CANCEL,             // job, reason
-    RMJ_EVENT_RESIZE,             // job, min_ranks, max_ranks
-    RMJ_EVENT_LIMITS,             // project limits: max_ranks, max_jobs
+    RMJ_EVENT_RESIZE,             // job, min_ranks, max_ranks (0: as it is)
+    RMJ_EVENT_LIMITS,             // project, max_ranks, max_jobs (0: no limit)
     RMJ_EVENT_RECOVERED,          // job, record: after a restart of rmjobd, before anything else about it
 };
 
@@ -118,10 +139,10 @@ struct rmj_event {
 };
 
 enum rmj_action_kind {
-    RMJ_ACTION_PERSIST,        // write the record of `job` before the actions after this one
+    RMJ_ACTION_PERSIST,        // write rmj_scheduler_job(job) before the actions after this one
     RMJ_ACTION_PREPARE,        // start the prepare task of `job`
     RMJ_ACTION_LAUNCH,         // start a rank process called `launch`
-    RMJ_ACTION_KILL,           // kill process `launch`
+    RMJ_ACTION_KILL,           // kill -9 process `launch`, supervisor and child; EXITED follows in any case
     RMJ_ACTION_ASSIGN,         // tell rank_uid its place: assignment
     RMJ_ACTION_END_GENERATION, // tell rank_uid: generation, end_kind, reason
     RMJ_ACTION_LEAVE,          // tell rank_uid to end: reason, exit_code
@@ -129,7 +150,8 @@ enum rmj_action_kind {
     RMJ_ACTION_GATE,           // decide over the stored report
     RMJ_ACTION_PUBLISH,        // sign and publish
     RMJ_ACTION_NOTE,           // an event line for people: reason
-    RMJ_ACTION_FINISHED,       // the job has ended: release what it holds
+    RMJ_ACTION_FINISHED,       // the job has ended and its processes are gone: release what it holds. The core forgets
+                               // it with the next step call
 };
 
 struct rmj_assignment {
@@ -138,7 +160,7 @@ struct rmj_assignment {
     Rmjob__V1__ResumeSource source;
     uint32_t step;
     char manifest[65];
-    uint32_t checkpoint_every_steps;
+    uint32_t checkpoint_every_steps; // 0: never
     // One a rank, in rank order; pages: bitmap of the resume step held in memory (MEMORY), else NULL. Owned by the
     // scheduler, valid until the next step call.
     struct {
@@ -183,7 +205,7 @@ void rmj_scheduler_destroy(struct rmj_scheduler *scheduler);
 // now_ms: unix milliseconds, never falls. Appends to actions.
 void rmj_scheduler_step(struct rmj_scheduler *scheduler, const struct rmj_event *event, int64_t now_ms,
                         struct rmj_actions *actions);
-// NULL when unknown.
+// NULL when unknown: never submitted here, or ended and forgotten.
 const struct rmj_job_record *rmj_scheduler_job(const struct rmj_scheduler *scheduler, const char *job);
 // Ranks attached to the current generation of the job, and wanted.
 void rmj_scheduler_ranks(const struct rmj_scheduler *scheduler, const char *job, uint32_t *attached, uint32_t *wanted);

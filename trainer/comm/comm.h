@@ -12,11 +12,12 @@
 
 #include "base/status.h"
 
+#define RMJ_COMM_WORLD_MAX 64u
+
 struct rmj_comm;
 struct rmj_comm_listener;
 
-// Listens on host:0 (the host of `address_hint`, "127.0.0.1" by default); one for the life of a trainer, over
-// generations.
+// Listens on a free port of `host` (NULL: 127.0.0.1); one for the life of a trainer, over generations.
 RMJ_MUST_USE enum rmj_status rmj_comm_listen(struct rmj_comm_listener **listener, const char *host,
                                              struct rmj_error *err);
 void rmj_comm_listener_close(struct rmj_comm_listener *listener);
@@ -31,6 +32,9 @@ struct rmj_comm_options {
     size_t secret_size;
     int64_t connect_deadline_ms;
     int64_t deadline_ms; // of one collective; may be changed with rmj_comm_set_deadline
+    // Aborts like rmj_comm_abort once it is readable, already while the mesh is being made; -1 for none. An eventfd of
+    // the caller, never read here, so one write lasts.
+    int abort_fd;
 };
 // Errors: RMJ_PEER_LOST (names the rank), RMJ_TIMEOUT, RMJ_CANCELLED (aborted), RMJ_DENIED.
 RMJ_MUST_USE enum rmj_status rmj_comm_create(struct rmj_comm **comm, const struct rmj_comm_options *options,
@@ -57,7 +61,8 @@ RMJ_MUST_USE enum rmj_status rmj_comm_all_max_i16(struct rmj_comm *comm, int16_t
 // piece goes and told when it is whole. Both sides know all piece sizes beforehand.
 struct rmj_comm_exchange {
     void *context;
-    // Next piece for rank `to`: 1 and *bytes, *size; 0 when there is none left. The memory stays valid until `sent`.
+    // Next piece for rank `to`: 1 and *bytes, *size; 0 when there is none left. The memory stays valid until the next
+    // call for the same rank, or until the exchange returns. Not asked again after a 0.
     int (*next_send)(void *context, uint32_t to, const void **bytes, size_t *size);
     // Where the next piece of rank `from` goes: 1 and *bytes, *size; 0 when nothing more comes.
     int (*next_receive)(void *context, uint32_t from, void **bytes, size_t *size);

@@ -1,0 +1,36 @@
+// The small replicated state: equal on every rank after every step, part of every snapshot and checkpoint.
+#ifndef RMJ_TRAINER_RUN_STATE_H
+#define RMJ_TRAINER_RUN_STATE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "storage/digest.h"
+#include "trainer/data/plan.h"
+#include "trainer/run/watch.h"
+
+// Followed in memory and in the store by the exponents, int16 [exponent_count].
+struct rmj_state {
+    char magic[8];
+    uint32_t step; // optimizer steps done
+    uint32_t exponent_count;
+    uint64_t pairs_consumed;
+    struct rmj_digest consumed_sum; // modulo 2^256, little-endian
+    struct rmj_digest chain;        // SHA-256 over (chain, step, first pair, pair count, sum of the step)
+    struct rmj_watch watch;
+};
+_Static_assert(sizeof(struct rmj_state) == 8 + 8 + 8 + 64 + 64, "state layout is stored");
+
+size_t rmj_state_bytes(uint32_t exponent_count);
+int16_t *rmj_state_exponents(struct rmj_state *state);
+void rmj_state_init(struct rmj_state *state, uint32_t exponent_count);
+// 1 when the bytes are a state of `step` with as many exponents.
+int rmj_state_is_sound(const struct rmj_state *state, uint32_t step, uint32_t exponent_count);
+// Adds b to a modulo 2^256.
+void rmj_digest_add(struct rmj_digest *a, const struct rmj_digest *b);
+// Sum of the digests of the pairs of a step.
+void rmj_state_step_sum(const struct rmj_plan *plan, const struct rmj_plan_step *step, struct rmj_digest *sum);
+// Takes a committed step into the proof. step: its 1-based number.
+void rmj_state_consume(struct rmj_state *state, const struct rmj_plan_step *plan_step, const struct rmj_digest *sum);
+
+#endif

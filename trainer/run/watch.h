@@ -1,0 +1,26 @@
+// The margin watch (promise P6): every pair is scored before it is learnt, so in one epoch the step margins are an
+// unbiased test of the model on unseen data. A one-sided CUSUM (Page, Biometrika 41, 1954) on standardised step
+// margins, against a slow average of them, finds a fall; a plateau or noise does not move it.
+//
+// The state is part of the replicated training state: equal on every rank, checkpointed, rolled back with the weights.
+#ifndef RMJ_TRAINER_RUN_WATCH_H
+#define RMJ_TRAINER_RUN_WATCH_H
+
+#include <stdint.h>
+
+struct rmj_watch {
+    double level;     // slow average of step margins
+    double recent;    // fast average
+    double peak;      // highest level so far
+    double variance;  // of a step margin, from successive differences
+    double previous;  // last step margin
+    double sum;       // the CUSUM
+    double from;      // level when the sum began to rise, for the message
+    uint32_t steps;   // seen so far
+    uint32_t rise_at; // step count at which the sum left zero
+};
+
+// One step: mean and variance of its pairs' margins. 1 when the watch alarms.
+int rmj_watch_step(struct rmj_watch *watch, double mean, double variance, uint32_t pair_count);
+
+#endif

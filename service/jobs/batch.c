@@ -95,22 +95,18 @@ static void add(struct rmj_batch *batch, enum write_statement statement, const s
         add((batch), (statement), values_, RMJ_COUNT(values_));                                                        \
     } while (0)
 
-static void add_manifests(struct rmj_batch *batch, const struct rmj_job_record *record)
+static struct value plain(const void *bytes, size_t size)
 {
-    ADD(batch, W_CLEAR_MANIFESTS, text(record->id));
-    for (uint32_t i = 0; i < record->manifest_count; i++) {
-        ADD(batch, W_MANIFEST, text(record->id), integer(i), integer(record->manifests[i].step),
-            text(record->manifests[i].digest), integer(record->manifests[i].bad));
-    }
+    struct value value = {.kind = VALUE_BLOB, .bytes = malloc(size), .size = size};
+    RMJ_ASSERT(value.bytes != NULL);
+    memcpy(value.bytes, bytes, size);
+    return value;
 }
 
+// The columns that are searched or shown, then the record whole.
 #define RECORD_VALUES(r)                                                                                               \
-    text((r)->id), text((r)->project), integer((r)->state), text((r)->reason), integer((r)->min_ranks),                \
-        integer((r)->max_ranks), integer((r)->max_restarts), integer((r)->restarts_charged),                           \
-        integer((r)->submitted_ms), integer((r)->deadline_ms), real((r)->rank_seconds_limit), real((r)->rank_seconds), \
-        integer((r)->generation), integer((r)->step), integer((r)->step_count), integer((r)->page_count),              \
-        text((r)->plan), integer((r)->checkpoint_every_steps), integer((r)->checkpoint_off), text((r)->probe),         \
-        integer((r)->evaluated)
+    text((r)->id), text((r)->project), integer((r)->state), text((r)->reason), integer((r)->submitted_ms),             \
+        real((r)->rank_seconds), integer((r)->restarts_charged), plain((r), sizeof *(r))
 
 void rmj_batch_new_job(struct rmj_batch *batch, const struct rmj_new_job *job)
 {
@@ -121,13 +117,11 @@ void rmj_batch_new_job(struct rmj_batch *batch, const struct rmj_new_job *job)
     if (job->request_id != NULL) {
         ADD(batch, W_NEW_REQUEST, text(job->request_id), text(record->id));
     }
-    add_manifests(batch, record);
 }
 
 void rmj_batch_record(struct rmj_batch *batch, const struct rmj_job_record *record, int64_t finished_ms)
 {
     ADD(batch, W_RECORD, RECORD_VALUES(record), integer(finished_ms));
-    add_manifests(batch, record);
 }
 
 void rmj_batch_part(struct rmj_batch *batch, const char *job, enum rmj_job_part part, const ProtobufCMessage *message)

@@ -16,20 +16,14 @@
 
 static const char *const migrations[RMJ_DB_SCHEMA_VERSION] = {
     "CREATE TABLE jobs (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, project TEXT NOT NULL,"
-    " state INTEGER NOT NULL, reason TEXT NOT NULL, min_ranks INTEGER NOT NULL, max_ranks INTEGER NOT NULL,"
-    " max_restarts INTEGER NOT NULL, restarts_charged INTEGER NOT NULL, submitted_ms INTEGER NOT NULL,"
-    " deadline_ms INTEGER NOT NULL, rank_seconds_limit REAL NOT NULL, rank_seconds REAL NOT NULL,"
-    " generation INTEGER NOT NULL, step INTEGER NOT NULL, step_count INTEGER NOT NULL, page_count INTEGER NOT NULL,"
-    " plan TEXT NOT NULL, checkpoint_every_steps INTEGER NOT NULL, checkpoint_off INTEGER NOT NULL,"
-    " probe TEXT NOT NULL, evaluated INTEGER NOT NULL, finished_ms INTEGER NOT NULL DEFAULT 0,"
+    " state INTEGER NOT NULL, reason TEXT NOT NULL, submitted_ms INTEGER NOT NULL, rank_seconds REAL NOT NULL,"
+    " restarts_charged INTEGER NOT NULL, record BLOB NOT NULL, finished_ms INTEGER NOT NULL DEFAULT 0,"
     " spec_digest TEXT NOT NULL, rank_token TEXT NOT NULL, checkpoint_store TEXT NOT NULL,"
     " publish_store TEXT NOT NULL, cleaned INTEGER NOT NULL DEFAULT 0, published_name TEXT, published_version INTEGER,"
     " part_spec BLOB, part_plan BLOB, part_data BLOB, part_staged BLOB, part_report BLOB, part_verdict BLOB,"
     " part_progress BLOB, part_explain BLOB) STRICT;"
     "CREATE INDEX jobs_state ON jobs(state);"
     "CREATE TABLE requests (request_id TEXT PRIMARY KEY, job TEXT NOT NULL REFERENCES jobs(id)) STRICT;"
-    "CREATE TABLE manifests (job TEXT NOT NULL REFERENCES jobs(id), position INTEGER NOT NULL, step INTEGER NOT NULL,"
-    " digest TEXT NOT NULL, bad INTEGER NOT NULL, PRIMARY KEY (job, position)) STRICT, WITHOUT ROWID;"
     "CREATE TABLE events (job TEXT NOT NULL REFERENCES jobs(id), sequence INTEGER NOT NULL, kind INTEGER NOT NULL,"
     " body BLOB NOT NULL, PRIMARY KEY (job, sequence)) STRICT, WITHOUT ROWID;"
     "CREATE INDEX events_kind ON events(job, kind, sequence);"
@@ -46,18 +40,12 @@ static const char *const migrations[RMJ_DB_SCHEMA_VERSION] = {
 };
 
 static const char *const write_sql[W_COUNT] = {
-    [W_NEW_JOB] = "INSERT INTO jobs (id, project, state, reason, min_ranks, max_ranks, max_restarts, restarts_charged,"
-                  " submitted_ms, deadline_ms, rank_seconds_limit, rank_seconds, generation, step, step_count,"
-                  " page_count, plan, checkpoint_every_steps, checkpoint_off, probe, evaluated, spec_digest,"
-                  " rank_token, checkpoint_store, publish_store, part_spec, part_plan)"
-                  " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+    [W_NEW_JOB] = "INSERT INTO jobs (id, project, state, reason, submitted_ms, rank_seconds, restarts_charged, record,"
+                  " spec_digest, rank_token, checkpoint_store, publish_store, part_spec, part_plan)"
+                  " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
     [W_NEW_REQUEST] = "INSERT INTO requests (request_id, job) VALUES (?,?)",
-    [W_RECORD] = "UPDATE jobs SET project=?2, state=?3, reason=?4, min_ranks=?5, max_ranks=?6, max_restarts=?7,"
-                 " restarts_charged=?8, submitted_ms=?9, deadline_ms=?10, rank_seconds_limit=?11, rank_seconds=?12,"
-                 " generation=?13, step=?14, step_count=?15, page_count=?16, plan=?17, checkpoint_every_steps=?18,"
-                 " checkpoint_off=?19, probe=?20, evaluated=?21, finished_ms=?22 WHERE id=?1",
-    [W_CLEAR_MANIFESTS] = "DELETE FROM manifests WHERE job=?",
-    [W_MANIFEST] = "INSERT INTO manifests (job, position, step, digest, bad) VALUES (?,?,?,?,?)",
+    [W_RECORD] = "UPDATE jobs SET project=?2, state=?3, reason=?4, submitted_ms=?5, rank_seconds=?6,"
+                 " restarts_charged=?7, record=?8, finished_ms=?9 WHERE id=?1",
     [W_PART + RMJ_JOB_SPEC] = "UPDATE jobs SET part_spec=?2 WHERE id=?1",
     [W_PART + RMJ_JOB_PLAN] = "UPDATE jobs SET part_plan=?2 WHERE id=?1",
     [W_PART + RMJ_JOB_DATA] = "UPDATE jobs SET part_data=?2 WHERE id=?1",
@@ -82,10 +70,6 @@ static const char *const write_sql[W_COUNT] = {
                 " ON CONFLICT(name, alias) DO UPDATE SET version=excluded.version, body=excluded.body",
 };
 
-#define RECORD_COLUMNS                                                                                                 \
-    "id, project, state, reason, min_ranks, max_ranks, max_restarts, restarts_charged, submitted_ms, deadline_ms,"     \
-    " rank_seconds_limit, rank_seconds, generation, step, step_count, page_count, plan, checkpoint_every_steps,"       \
-    " checkpoint_off, probe, evaluated"
 #define JOB_COLUMNS                                                                                                    \
     "id, state, reason, submitted_ms, finished_ms, spec_digest, published_name, published_version, part_spec,"         \
     " part_progress, part_plan, part_verdict, part_explain, rank_seconds, restarts_charged"
@@ -93,9 +77,8 @@ static const char *const write_sql[W_COUNT] = {
 static const char *const read_sql[R_COUNT] = {
     [R_JOB] = "SELECT " JOB_COLUMNS " FROM jobs WHERE id=?",
     [R_JOBS] = "SELECT " JOB_COLUMNS " FROM jobs WHERE ?1='' OR project=?1 ORDER BY number DESC LIMIT ?2",
-    [R_RECORD] = "SELECT " RECORD_COLUMNS " FROM jobs WHERE id=?",
-    [R_RECORDS] = "SELECT " RECORD_COLUMNS " FROM jobs WHERE ?1=0 OR state<8 ORDER BY number",
-    [R_MANIFESTS] = "SELECT step, digest, bad FROM manifests WHERE job=? ORDER BY position",
+    [R_RECORD] = "SELECT record FROM jobs WHERE id=?",
+    [R_RECORDS] = "SELECT record FROM jobs WHERE ?1=0 OR state<8 ORDER BY number",
     [R_PART + RMJ_JOB_SPEC] = "SELECT part_spec FROM jobs WHERE id=?",
     [R_PART + RMJ_JOB_PLAN] = "SELECT part_plan FROM jobs WHERE id=?",
     [R_PART + RMJ_JOB_DATA] = "SELECT part_data FROM jobs WHERE id=?",

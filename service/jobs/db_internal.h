@@ -12,8 +12,6 @@ enum write_statement {
     W_NEW_JOB,
     W_NEW_REQUEST,
     W_RECORD,
-    W_CLEAR_MANIFESTS,
-    W_MANIFEST,
     W_PART, // RMJ_JOB_PART_COUNT statements from here
     W_PART_LAST = W_PART + RMJ_JOB_PART_COUNT - 1,
     W_PUBLISHED,
@@ -34,7 +32,6 @@ enum read_statement {
     R_JOBS,
     R_RECORD,
     R_RECORDS,
-    R_MANIFESTS,
     R_PART,
     R_PART_LAST = R_PART + RMJ_JOB_PART_COUNT - 1,
     R_PLACES,

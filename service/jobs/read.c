@@ -205,47 +205,16 @@ enum rmj_status rmj_db_jobs(struct rmj_db *db, const char *project, uint32_t lim
     return RMJ_OK;
 }
 
-static void take_record(sqlite3_stmt *row, struct rmj_job_record *record)
+static enum rmj_status take_record(sqlite3_stmt *row, struct rmj_job_record *record, struct rmj_error *err)
 {
-    memset(record, 0, sizeof *record);
-    copy_text(record->id, sizeof record->id, row, 0);
-    copy_text(record->project, sizeof record->project, row, 1);
-    record->state = (Rmjob__V1__JobState)sqlite3_column_int(row, 2);
-    copy_text(record->reason, sizeof record->reason, row, 3);
-    record->min_ranks = (uint32_t)sqlite3_column_int64(row, 4);
-    record->max_ranks = (uint32_t)sqlite3_column_int64(row, 5);
-    record->max_restarts = (uint32_t)sqlite3_column_int64(row, 6);
-    record->restarts_charged = (uint32_t)sqlite3_column_int64(row, 7);
-    record->submitted_ms = sqlite3_column_int64(row, 8);
-    record->deadline_ms = sqlite3_column_int64(row, 9);
-    record->rank_seconds_limit = sqlite3_column_double(row, 10);
-    record->rank_seconds = sqlite3_column_double(row, 11);
-    record->generation = (uint32_t)sqlite3_column_int64(row, 12);
-    record->step = (uint32_t)sqlite3_column_int64(row, 13);
-    record->step_count = (uint32_t)sqlite3_column_int64(row, 14);
-    record->page_count = (uint32_t)sqlite3_column_int64(row, 15);
-    copy_text(record->plan, sizeof record->plan, row, 16);
-    record->checkpoint_every_steps = (uint32_t)sqlite3_column_int64(row, 17);
-    record->checkpoint_off = sqlite3_column_int(row, 18);
-    copy_text(record->probe, sizeof record->probe, row, 19);
-    record->evaluated = sqlite3_column_int(row, 20);
-}
-
-// Holds the reader's lock already.
-static enum rmj_status read_manifests(struct rmj_db *db, struct rmj_job_record *record, struct rmj_error *err)
-{
-    sqlite3_stmt *statement = db->reads[R_MANIFESTS];
-    bind_text(statement, 1, record->id);
-    enum rmj_status status;
-    while ((status = next(db, statement, err)) == RMJ_OK && record->manifest_count < RMJ_MANIFESTS_MAX) {
-        uint32_t i = record->manifest_count++;
-        record->manifests[i].step = (uint32_t)sqlite3_column_int64(statement, 0);
-        copy_text(record->manifests[i].digest, sizeof record->manifests[i].digest, statement, 1);
-        record->manifests[i].bad = sqlite3_column_int(statement, 2);
+    const void *bytes = sqlite3_column_blob(row, 0);
+    if (bytes == NULL || (size_t)sqlite3_column_bytes(row, 0) != sizeof *record) {
+        return rmj_fail(err, RMJ_CONFLICT,
+                        "database: a job's record was written by another build of rmjobd; run that one "
+                        "until its jobs have ended, or another --state directory");
     }
-    sqlite3_reset(statement);
-    sqlite3_clear_bindings(statement);
-    return status == RMJ_NOT_FOUND ? RMJ_OK : status;
+    memcpy(record, bytes, sizeof *record);
+    return RMJ_OK;
 }
 
 enum rmj_status rmj_db_record(struct rmj_db *db, const char *id, struct rmj_job_record *record, struct rmj_error *err)
@@ -254,8 +223,7 @@ enum rmj_status rmj_db_record(struct rmj_db *db, const char *id, struct rmj_job_
     bind_text(statement, 1, id);
     enum rmj_status status = next(db, statement, err);
     if (status == RMJ_OK) {
-        take_record(statement, record);
-        status = read_manifests(db, record, err);
+        status = take_record(statement, record, err);
     }
     end(db, statement);
     return no_job(status, id, err);
@@ -276,8 +244,7 @@ enum rmj_status rmj_db_records(struct rmj_db *db, int unfinished_only, struct rm
             records = realloc(records, capacity * sizeof *records);
             RMJ_ASSERT(records != NULL);
         }
-        take_record(statement, &records[*count]);
-        status = read_manifests(db, &records[*count], err);
+        status = take_record(statement, &records[*count], err);
         if (status != RMJ_OK) {
             break;
         }

@@ -35,7 +35,11 @@ RMJ_MUST_USE enum rmj_status rmj_page_encode(const struct rmj_page_section *sect
 RMJ_MUST_USE enum rmj_status rmj_page_decode(const void *encoded, size_t encoded_size, void *raw, size_t raw_size,
                                              const struct rmj_digest *digest, struct rmj_error *err);
 
-// Uploads a page unless the store has it whole already. *stored_size: bytes of the object; *sent: 1 when it went up.
+// A page that is there already but older than this is made young again when it is put, so that it is safe from a
+// collection under way until the manifest that names it is committed.
+#define RMJ_PAGE_REFRESH_AGE_MS (15 * 60 * 1000)
+// Uploads a page unless the store has it whole already: its size and header are looked at, and a damaged one is
+// replaced. *stored_size: bytes of the object; *sent: 1 when it went up.
 RMJ_MUST_USE enum rmj_status rmj_page_put(struct rmj_store *store, const char *prefix,
                                           const struct rmj_page_section *sections, size_t count,
                                           const struct rmj_digest *digest, uint64_t *stored_size, int *sent,
@@ -81,8 +85,10 @@ RMJ_MUST_USE enum rmj_status rmj_manifest_read(struct rmj_store *store, const ch
 // Steps of committed manifests, ascending; free() *steps.
 RMJ_MUST_USE enum rmj_status rmj_manifest_list(struct rmj_store *store, const char *prefix, uint32_t **steps,
                                                size_t *count, struct rmj_error *err);
-// Deletes manifests but the newest `keep`, then pages and states that no kept manifest names and that are older than
-// grace_ms. Never called by ranks. *removed: objects deleted.
+// Deletes manifests but the newest `keep`, then pages and states that no manifest left names and that are older than
+// grace_ms. Nothing is deleted when a kept manifest cannot be read: what it names is not known then. Never called by
+// ranks. While ranks write below this prefix, grace_ms must exceed RMJ_PAGE_REFRESH_AGE_MS by the time a checkpoint
+// takes from its first page to its manifest. *removed: objects deleted.
 RMJ_MUST_USE enum rmj_status rmj_checkpoint_collect(struct rmj_store *store, const char *prefix, uint32_t keep,
                                                     int64_t grace_ms, uint64_t *removed, struct rmj_error *err);
 

@@ -1,0 +1,157 @@
+// get, list, watch, logs, explain, cancel, resize: everything about a job.
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "service/cli/cli.h"
+
+static enum rmj_status call_for_job(struct rmj_cli *cli, const char *method, const ProtobufCMessage *request,
+                                    Rmjob__V1__Job **job, struct rmj_error *err)
+{
+    ProtobufCMessage *reply = NULL;
+    RMJ_TRY(rmj_cli_call(cli, method, request, &rmjob__v1__job__descriptor, &reply, NULL, err));
+    *job = (Rmjob__V1__Job *)reply;
+    return RMJ_OK;
+}
+
+static enum rmj_status show_job(struct rmj_cli *cli, const char *method, const ProtobufCMessage *request,
+                                struct rmj_error *err)
+{
+    Rmjob__V1__Job *job = NULL;
+    RMJ_TRY(call_for_job(cli, method, request, &job, err));
+    if (cli->json) {
+        rmj_cli_print_json(&job->base);
+    } else {
+        rmj_cli_print_job(job, stdout, cli->colour_out);
+    }
+    rmjob__v1__job__free_unpacked(job, NULL);
+    return RMJ_OK;
+}
+
+enum rmj_status rmj_cmd_get(struct rmj_cli *cli, struct rmj_error *err)
+{
+    Rmjob__V1__GetJobRequest request = RMJOB__V1__GET_JOB_REQUEST__INIT;
+    request.job = (char *)cli->positional[0];
+    return show_job(cli, "/rmjob.v1.Jobs/Get", &request.base, err);
+}
+
+enum rmj_status rmj_cmd_list(struct rmj_cli *cli, struct rmj_error *err)
+{
+    Rmjob__V1__ListJobsRequest request = RMJOB__V1__LIST_JOBS_REQUEST__INIT;
+    request.project = (char *)cli->project;
+    request.has_limit = 1;
+    request.limit = cli->limit > 0 ? (uint32_t)cli->limit : 50;
+    ProtobufCMessage *reply = NULL;
+    RMJ_TRY(rmj_cli_call(cli, "/rmjob.v1.Jobs/List", &request.base, &rmjob__v1__list_jobs_response__descriptor, &reply,
+                         NULL, err));
+    Rmjob__V1__ListJobsResponse *response = (Rmjob__V1__ListJobsResponse *)reply;
+    if (cli->json) {
+        rmj_cli_print_json(reply);
+    } else if (response->n_jobs == 0) {
+        fprintf(stderr, "no jobs yet; start with `rmjob init job.yaml`\n");
+    } else {
+        printf("%-12s %-22s %-24s %-12s %-16s %s\n", "JOB", "STATE", "NAME", "PROJECT", "SUBMITTED", "STEP");
+    }
+    for (size_t i = 0; !cli->json && i < response->n_jobs; i++) {
+        const Rmjob__V1__Job *job = response->jobs[i];
+        char submitted[32];
+        time_t seconds = (time_t)(job->submitted_unix_ms / 1000);
+        struct tm local;
+        localtime_r(&seconds, &local);
+        strftime(submitted, sizeof submitted, "%Y-%m-%d %H:%M", &local);
+        printf("%-12s %-22s %-24s %-12s %-16s ", job->id, rmj_cli_state_name(job->state),
+               job->spec != NULL && job->spec->name != NULL ? job->spec->name : "",
+               job->spec != NULL && job->spec->project != NULL ? job->spec->project : "default", submitted);
+        if (job->progress != NULL && job->progress->steps > 0) {
+            printf("%u/%u", job->progress->step, job->progress->steps);
+        }
+        printf("\n");
+    }
+    protobuf_c_message_free_unpacked(reply, NULL);
+    return RMJ_OK;
+}
+
+enum rmj_status rmj_cmd_watch(struct rmj_cli *cli, struct rmj_error *err)
+{
+    return rmj_cli_follow(cli, cli->positional[0], stdout, err);
+}
+
+enum rmj_status rmj_cmd_logs(struct rmj_cli *cli, struct rmj_error *err)
+{
+    RMJ_TRY(rmj_cli_connect(cli, err));
+    Rmjob__V1__LogsRequest request = RMJOB__V1__LOGS_REQUEST__INIT;
+    request.job = (char *)cli->positional[0];
+    request.rank = (char *)cli->rank;
+    request.has_follow = 1;
+    request.follow = cli->follow;
+    struct rmj_rpc_stream *stream = NULL;
+    RMJ_TRY(rmj_rpc_stream_open(&stream, cli->client, "/rmjob.v1.Jobs/Logs", &request.base,
+                                &rmjob__v1__log_chunk__descriptor, cli->timeout_ms, err));
+    enum rmj_status status = RMJ_OK;
+    char last_rank[80] = "";
+    for (;;) {
+        ProtobufCMessage *message = NULL;
+        status = rmj_rpc_stream_next(stream, -1, &message, err);
+        if (status != RMJ_OK || message == NULL) {
+            break;
+        }
+        Rmjob__V1__LogChunk *chunk = (Rmjob__V1__LogChunk *)message;
+        if (chunk->rank != NULL && strcmp(chunk->rank, last_rank) != 0 && cli->rank == NULL) {
+            snprintf(last_rank, sizeof last_rank, "%s", chunk->rank);
+            printf("==> %s <==\n", last_rank);
+        }
+        fwrite(chunk->data.data, 1, chunk->data.len, stdout);
+        fflush(stdout);
+        protobuf_c_message_free_unpacked(message, NULL);
+    }
+    rmj_rpc_stream_close(stream);
+    return status;
+}
+
+enum rmj_status rmj_cmd_explain(struct rmj_cli *cli, struct rmj_error *err)
+{
+    Rmjob__V1__GetJobRequest request = RMJOB__V1__GET_JOB_REQUEST__INIT;
+    request.job = (char *)cli->positional[0];
+    Rmjob__V1__Job *job = NULL;
+    RMJ_TRY(call_for_job(cli, "/rmjob.v1.Jobs/Get", &request.base, &job, err));
+    if (cli->json) {
+        rmj_cli_print_json(&job->base);
+    } else {
+        printf("%s %s", job->id, rmj_cli_state_name(job->state));
+        if (job->progress != NULL && job->progress->steps > 0) {
+            printf(" at step %u of %u", job->progress->step, job->progress->steps);
+        }
+        printf("\nwhy    %s\n", job->reason == NULL ? "" : job->reason);
+        for (size_t i = 0; i < job->n_explanation; i++) {
+            printf("%s\n", job->explanation[i]);
+        }
+        if (job->verdict != NULL && !job->verdict->passed) {
+            printf("see    rmjob report %s\n", job->id);
+        }
+    }
+    rmjob__v1__job__free_unpacked(job, NULL);
+    return RMJ_OK;
+}
+
+enum rmj_status rmj_cmd_cancel(struct rmj_cli *cli, struct rmj_error *err)
+{
+    Rmjob__V1__CancelRequest request = RMJOB__V1__CANCEL_REQUEST__INIT;
+    request.job = (char *)cli->positional[0];
+    request.reason = (char *)(cli->reason == NULL ? "cancelled by the user" : cli->reason);
+    return show_job(cli, "/rmjob.v1.Jobs/Cancel", &request.base, err);
+}
+
+enum rmj_status rmj_cmd_resize(struct rmj_cli *cli, struct rmj_error *err)
+{
+    if (cli->ranks_max == 0 && cli->ranks_min == 0) {
+        return rmj_fail(err, RMJ_INVALID, "nothing to change; give --max-ranks N, --min-ranks N or both");
+    }
+    Rmjob__V1__ResizeRequest request = RMJOB__V1__RESIZE_REQUEST__INIT;
+    request.job = (char *)cli->positional[0];
+    request.has_max_ranks = cli->ranks_max > 0;
+    request.max_ranks = (uint32_t)cli->ranks_max;
+    request.has_min_ranks = cli->ranks_min > 0;
+    request.min_ranks = (uint32_t)cli->ranks_min;
+    return show_job(cli, "/rmjob.v1.Jobs/Resize", &request.base, err);
+}

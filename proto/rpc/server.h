@@ -49,7 +49,9 @@ RMJ_MUST_USE enum rmj_status rmj_rpc_server_start(struct rmj_rpc_server **server
                                                   const struct rmj_rpc_server_options *options, struct rmj_error *err);
 // Address actually bound, with its port.
 const char *rmj_rpc_server_address(const struct rmj_rpc_server *server, size_t index);
-// Stops accepting, tells streams, waits grace_ms, cancels what is left, joins all threads.
+// Stops accepting, ends streams with "the service is stopping" (RMJ_UNREACHABLE for the client; their on_cancel is
+// called), waits grace_ms for unary calls, cancels what is left, joins all threads. Handlers must return by themselves.
+// Handles that are still held stay valid, and dead. NULL is accepted.
 void rmj_rpc_server_stop(struct rmj_rpc_server *server, int64_t grace_ms);
 
 // Unary answers. Either ends the call.
@@ -64,10 +66,13 @@ enum rmj_status rmj_call_send(struct rmj_call *call, const ProtobufCMessage *mes
 void rmj_call_finish(struct rmj_call *call, const struct rmj_error *err);
 // 1 once the client cancelled, its deadline passed or its connection broke.
 int rmj_call_cancelled(const struct rmj_call *call);
-// Called once from a worker when the call becomes cancelled or its connection breaks (at once when it is so already).
+// Called once from a worker when the call becomes cancelled or its connection breaks (at once when it is so already),
+// unless the call has been answered by then. The call still needs no answer; a retained one needs its release.
 void rmj_call_on_cancel(struct rmj_call *call, void (*function)(void *context, struct rmj_call *call), void *context);
 struct rmj_call *rmj_call_retain(struct rmj_call *call);
 void rmj_call_release(struct rmj_call *call);
+// The request is the caller's from now on (protobuf_c_message_free_unpacked). Only from within the handler.
+ProtobufCMessage *rmj_call_take_request(struct rmj_call *call);
 const char *rmj_call_bearer(const struct rmj_call *call); // NULL when there is none
 const char *rmj_call_peer(const struct rmj_call *call);
 

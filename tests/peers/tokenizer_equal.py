@@ -1,0 +1,181 @@
+#!/usr/bin/env python3
+"""Our ids and decoded texts equal those of the public `tokenizers` library.
+
+usage: tokenizer_equal.py ENCODE_TEXTS DIRECTORY [DIRECTORY ...] [--strings N] [--seed N] [--bench]
+
+ENCODE_TEXTS is the test program tokenizer_encode_texts; each DIRECTORY holds a tokenizer.json. The texts: the given data
+($RMJOB_DATA, else ../shared/data), N random Unicode strings, and seams of the tokenizer's own added tokens.
+Exit code 77 where `tokenizers` is not installed.
+"""
+
+import argparse
+import gzip
+import json
+import os
+import random
+import struct
+import subprocess
+import sys
+import time
+
+try:
+    import tokenizers
+except ImportError:
+    print("SKIP: python has no `tokenizers`; pip install tokenizers to compare with it")
+    sys.exit(77)
+
+SOURCE = os.environ.get("RMJOB_SOURCE", os.path.join(os.path.dirname(__file__), "..", ".."))
+DATA = os.environ.get("RMJOB_DATA", os.path.join(SOURCE, "..", "shared", "data"))
+
+# Characters where implementations differ: white space and look-alikes, joiners, marks, controls, cases that fold to
+# other lengths, compositions, surrogate neighbours, noncharacters, astral planes.
+ODD = (
+    "\u0000\u0001\t\n\v\f\r\x1b\x1c\x1d\x1e\x1f\x7f\u0085\u00a0\u00ad\u0130\u0131\u017f\u212a\u00df\u0149\u01c5\u0300\u0301\u0308"
+    "\u0327\u034f\u0378\u0600\u064b\u06dd\u0915\u093c\u094d\u0958\u0e33\u1100\u1161\u11a8\uac00\uac01\u1680\u180e\u2000\u200a\u200b"
+    "\u200c\u200d\u200e\u2028\u2029\u202f\u205f\u2060\u2126\u2160\u24b6\u24d0\u2581\u3000\u3042\u3099\u4e2d\ud7ff\ue000\uf900\ufb01"
+    "\ufdd0\ufdfa\ufe0f\ufeff\uff21\uff76\uff9e\ufffc\ufffd\uffff\U00010000\U00010400\U0001d15e\U0001d400\U0001d7d8\U0001f1e6"
+    "\U0001f468\U0001f600\U0001f3fb\U00020000\U0002f800\U000e0001\U000e0100\U0010fffd\U0010ffff"
+)
+PLAIN = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 .,;:!?'\"-_()[]{}<>/\\|@#$%^&*+=~`"
+WORDS = ["the", " the", "'s", "'S", "'ll", "I'm", " 123", "12345", "\r\n", "\n\n", "   ", " \n ", "\t\t", "...", "été", "中文字", "naïve",
+         "👨‍👩‍👧", "\n\nHuman:", "\n\nAssistant:", "don’t", "<s>", "</s>", "<unk>", "<0x41>", "▁the", " ▁", "aaaa", "नमस्ते"]
+
+
+def any_character(rng):
+    while True:
+        kind = rng.random()
+        if kind < 0.35:
+            return rng.choice(PLAIN)
+        if kind < 0.6:
+            return rng.choice(ODD)
+        code = rng.randrange(0x110000) if kind < 0.7 else rng.randrange(0x30000) if kind < 0.8 else rng.randrange(0x3000)
+        if not 0xD800 <= code < 0xE000:
+            return chr(code)
+
+
+def random_text(rng):
+    parts = []
+    for _ in range(rng.randrange(1, 30)):
+        kind = rng.random()
+        if kind < 0.3:
+            parts.append(rng.choice(WORDS))
+        elif kind < 0.38:
+            parts.append(any_character(rng) * rng.randrange(2, 80))
+        else:
+            parts.append(any_character(rng))
+    return "".join(parts)
+
+
+def walk(value):
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for member in value.values():
+            yield from walk(member)
+    elif isinstance(value, list):
+        for member in value:
+            yield from walk(member)
+
+
+def data_texts():
+    preferences = os.path.join(DATA, "preferences")
+    if not os.path.isdir(preferences):
+        print("SKIP: no data in %s; set RMJOB_DATA to compare on it (random strings are compared all the same)" % DATA)
+        return
+    with gzip.open(os.path.join(preferences, "harmless-base-test.jsonl.gz"), "rt", encoding="utf-8") as file:
+        for line in file:
+            yield from walk(json.loads(line))
+    for name in sorted(os.listdir(preferences)):
+        if name.endswith(".json"):
+            with open(os.path.join(preferences, name), encoding="utf-8") as file:
+                yield from walk(json.load(file))
+    with open(os.path.join(DATA, "rb2", "reward_bench_2_sample_25.jsonl"), encoding="utf-8") as file:
+        for line in file:
+            yield from walk(json.loads(line))
+
+
+def seams(rng, directory):
+    with open(os.path.join(directory, "tokenizer.json"), encoding="utf-8") as file:
+        contents = [token["content"] for token in json.load(file)["added_tokens"]]
+    around = ["", " ", "  ", "\n", "a", "é", "中", "\u0301", "<", ">", "|", "\u00a0", "_", "7", "s>"]
+    for _ in range(2000 if contents else 0):
+        text = ""
+        for _ in range(rng.randrange(1, 5)):
+            content = rng.choice(contents)
+            if rng.random() < 0.2:
+                content = content[: rng.randrange(len(content) + 1)]
+            text += rng.choice(around) + content + rng.choice(around)
+        yield text
+
+
+def ours(program, directory, texts):
+    encoded = [text.encode("utf-8") for text in texts]
+    blob = b"".join(struct.pack("<I", len(text)) + text for text in encoded)
+    done = subprocess.run([program, directory], input=blob, stdout=subprocess.PIPE, check=True)
+    out, at = done.stdout, 0
+    for _ in texts:
+        (count,) = struct.unpack_from("<I", out, at)
+        ids = list(struct.unpack_from("<%di" % count, out, at + 4))
+        at += 4 + 4 * count
+        (size,) = struct.unpack_from("<I", out, at)
+        yield ids, out[at + 4 : at + 4 + size]
+        at += 4 + size
+    assert at == len(out)
+
+
+def compare(program, directory, texts, what):
+    library = tokenizers.Tokenizer.from_file(os.path.join(directory, "tokenizer.json"))
+    library.no_truncation()
+    library.no_padding()
+    wrong = 0
+    token_count = 0
+    for text, (ids, decoded) in zip(texts, ours(program, directory, texts)):
+        theirs = library.encode(text, add_special_tokens=False).ids
+        token_count += len(theirs)
+        # Ours is a C string: it ends at the first NUL.
+        back = library.decode(theirs, skip_special_tokens=False).encode("utf-8").split(b"\0")[0]
+        if ids != theirs or decoded != back:
+            wrong += 1
+            if wrong <= 5:
+                print("  DIFFERS: %r\n    ours   %r %r\n    theirs %r %r" % (text[:200], ids[:60], decoded[:100], theirs[:60], back[:100]))
+    print("%s: %s: %d texts, %d tokens, %d differ" % (directory, what, len(texts), token_count, wrong))
+    return wrong
+
+
+def bench(program, directory, texts):
+    encoded = [text.encode("utf-8") for text in texts]
+    blob = b"".join(struct.pack("<I", len(text)) + text for text in encoded)
+    done = subprocess.run([program, directory, "5"], input=blob, stdout=subprocess.PIPE, check=True)
+    print(done.stdout.decode(), end="")
+    library = tokenizers.Tokenizer.from_file(os.path.join(directory, "tokenizer.json"))
+    for _ in range(2):
+        start = time.process_time()
+        for text in texts:
+            library.encode(text, add_special_tokens=False)
+        print("public library: %.1f MB/s" % (len(blob) / (time.process_time() - start) * 1e-6))
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("program")
+    parser.add_argument("directories", nargs="+")
+    parser.add_argument("--strings", type=int, default=20000)
+    parser.add_argument("--seed", type=int, default=20261124)
+    parser.add_argument("--bench", action="store_true")
+    options = parser.parse_args()
+    print("tokenizers %s, seed %d" % (tokenizers.__version__, options.seed))
+    wrong = 0
+    given = list(data_texts())
+    for directory in options.directories:
+        rng = random.Random(options.seed)
+        if options.bench:
+            bench(options.program, directory, given)
+            continue
+        wrong += compare(options.program, directory, given, "given data")
+        wrong += compare(options.program, directory, [random_text(rng) for _ in range(options.strings)], "random strings")
+        wrong += compare(options.program, directory, list(seams(rng, directory)), "added-token seams")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,183 @@
+// Normalizers: what is done to a text before it is split.
+#include <stdlib.h>
+#include <string.h>
+#include <utf8proc.h>
+
+#include "trainer/tokenizer/internal.h"
+
+struct unicode_form {
+    const char *type;
+    int options;
+};
+
+static const struct unicode_form UNICODE_FORMS[] = {
+    {"NFC", UTF8PROC_STABLE | UTF8PROC_COMPOSE},
+    {"NFD", UTF8PROC_STABLE | UTF8PROC_DECOMPOSE},
+    {"NFKC", UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_COMPAT},
+    {"NFKD", UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT},
+};
+
+static enum rmj_status read_content(struct rmj_normalizer *step, const json_t *part, const char *where, const char *key,
+                                    struct rmj_error *err)
+{
+    struct rmj_span text;
+    RMJ_TRY(rmj_json_text(part, where, key, &text, err));
+    step->content = rmj_span_copy(text);
+    step->content_size = text.size;
+    return step->content == NULL ? rmj_fail(err, RMJ_NO_MEMORY, "%s: no memory", where) : RMJ_OK;
+}
+
+enum rmj_status rmj_normalizer_add(struct rmj_tokenizer *tokenizer, const json_t *part, const char *type,
+                                   struct rmj_error *err)
+{
+    if (tokenizer->normalizer_count == RMJ_TOKENIZER_STEP_COUNT_MAX) {
+        return rmj_fail(err, RMJ_DATA, "normalizer has more than %d parts", RMJ_TOKENIZER_STEP_COUNT_MAX);
+    }
+    struct rmj_normalizer *step = &tokenizer->normalizers[tokenizer->normalizer_count++];
+    for (size_t i = 0; i < RMJ_COUNT(UNICODE_FORMS); i++) {
+        if (strcmp(type, UNICODE_FORMS[i].type) == 0) {
+            step->kind = RMJ_NORMALIZE_UNICODE;
+            step->unicode_options = UNICODE_FORMS[i].options;
+            return RMJ_OK;
+        }
+    }
+    if (strcmp(type, "Lowercase") == 0) {
+        step->kind = RMJ_NORMALIZE_LOWERCASE;
+        return RMJ_OK;
+    }
+    if (strcmp(type, "Strip") == 0) {
+        step->kind = RMJ_NORMALIZE_STRIP;
+        RMJ_TRY(rmj_json_bool(part, "normalizer Strip", "strip_left", true, &step->strip_left, err));
+        return rmj_json_bool(part, "normalizer Strip", "strip_right", true, &step->strip_right, err);
+    }
+    if (strcmp(type, "Prepend") == 0) {
+        step->kind = RMJ_NORMALIZE_PREPEND;
+        return read_content(step, part, "normalizer Prepend", "prepend", err);
+    }
+    if (strcmp(type, "Replace") == 0) {
+        step->kind = RMJ_NORMALIZE_REPLACE;
+        RMJ_TRY(rmj_regex_read(&step->pattern, json_object_get(part, "pattern"), "normalizer Replace", err));
+        return read_content(step, part, "normalizer Replace", "content", err);
+    }
+    return rmj_fail(err, RMJ_DATA,
+                    "normalizer %.40s is not supported; supported are NFC, NFD, NFKC, NFKD, Lowercase, Strip, Prepend, "
+                    "Replace and Sequence",
+                    type);
+}
+
+static bool is_ascii(struct rmj_span text)
+{
+    unsigned char seen = 0;
+    for (size_t i = 0; i < text.size; i++) {
+        seen |= (unsigned char)text.text[i];
+    }
+    return seen < 0x80;
+}
+
+static enum rmj_status apply_unicode(const struct rmj_normalizer *step, struct rmj_span text, struct rmj_buf *out,
+                                     struct rmj_error *err)
+{
+    utf8proc_uint8_t *mapped = NULL;
+    utf8proc_ssize_t size = utf8proc_map((const utf8proc_uint8_t *)text.text, (utf8proc_ssize_t)text.size, &mapped,
+                                         (utf8proc_option_t)step->unicode_options);
+    if (size < 0) {
+        return rmj_fail_origin(err, size == UTF8PROC_ERROR_NOMEM ? RMJ_NO_MEMORY : RMJ_DATA, "utf8proc", (int)size,
+                               "normalizing a text failed: %s", utf8proc_errmsg(size));
+    }
+    rmj_buf_append(out, mapped, (size_t)size);
+    free(mapped);
+    return rmj_buf_check(out, err);
+}
+
+static void apply_lowercase(struct rmj_span text, struct rmj_buf *out)
+{
+    size_t offset = 0;
+    while (offset < text.size) {
+        uint32_t rune = rmj_rune_next(text.text, text.size, &offset);
+        char bytes[4];
+        if (rune == 0x130) { // the one letter whose lower case is two characters (SpecialCasing.txt)
+            rmj_buf_puts(out, "i\xcc\x87");
+            continue;
+        }
+        rmj_buf_append(out, bytes, rmj_rune_put(bytes, (uint32_t)utf8proc_tolower((utf8proc_int32_t)rune)));
+    }
+}
+
+enum rmj_status rmj_replace(const struct rmj_regex *pattern, struct rmj_span content,
+                            struct rmj_tokenizer_scratch *scratch, struct rmj_span text, struct rmj_buf *out,
+                            struct rmj_error *err)
+{
+    size_t done = 0;
+    size_t from = 0;
+    size_t start;
+    size_t end;
+    int found;
+    while ((found = rmj_regex_find(pattern, scratch, text, from, &start, &end, err)) > 0) {
+        rmj_buf_append(out, text.text + done, start - done);
+        rmj_buf_append(out, content.text, content.size);
+        done = end;
+        from = end;
+        if (start == end) {
+            if (end == text.size) {
+                break;
+            }
+            rmj_rune_next(text.text, text.size, &from);
+        }
+    }
+    if (found < 0) {
+        return RMJ_DATA;
+    }
+    rmj_buf_append(out, text.text + done, text.size - done);
+    return rmj_buf_check(out, err);
+}
+
+static enum rmj_status apply(const struct rmj_normalizer *step, struct rmj_tokenizer_scratch *scratch,
+                             struct rmj_span *text, struct rmj_buf *out, bool *at_start, struct rmj_error *err)
+{
+    rmj_buf_clear(out);
+    switch (step->kind) {
+    case RMJ_NORMALIZE_UNICODE:
+        if (is_ascii(*text)) {
+            return RMJ_OK;
+        }
+        RMJ_TRY(apply_unicode(step, *text, out, err));
+        break;
+    case RMJ_NORMALIZE_LOWERCASE:
+        apply_lowercase(*text, out);
+        break;
+    case RMJ_NORMALIZE_STRIP: {
+        size_t left = step->strip_left ? rmj_space_prefix(text->text, text->size) : 0;
+        *text = (struct rmj_span){text->text + left, text->size - left};
+        text->size -= step->strip_right ? rmj_space_suffix(text->text, text->size) : 0;
+        *at_start = *at_start && left == 0;
+        return RMJ_OK;
+    }
+    case RMJ_NORMALIZE_PREPEND:
+        if (text->size == 0) {
+            return RMJ_OK;
+        }
+        rmj_buf_append(out, step->content, step->content_size);
+        rmj_buf_append(out, text->text, text->size);
+        break;
+    case RMJ_NORMALIZE_REPLACE:
+        RMJ_TRY(rmj_replace(&step->pattern, (struct rmj_span){step->content, step->content_size}, scratch, *text, out,
+                            err));
+        break;
+    }
+    *text = (struct rmj_span){rmj_buf_text(out), out->size};
+    return rmj_buf_check(out, err);
+}
+
+enum rmj_status rmj_normalize(const struct rmj_tokenizer *tokenizer, struct rmj_tokenizer_scratch *scratch,
+                              struct rmj_span text, struct rmj_span *result, bool *at_start, struct rmj_error *err)
+{
+    // Two buffers take turns: a step reads one and fills the other.
+    size_t turn = 0;
+    for (size_t i = 0; i < tokenizer->normalizer_count; i++) {
+        struct rmj_buf *out = &scratch->normalized[turn];
+        RMJ_TRY(apply(&tokenizer->normalizers[i], scratch, &text, out, at_start, err));
+        turn ^= text.text == out->bytes;
+    }
+    *result = text;
+    return RMJ_OK;
+}

@@ -16,6 +16,8 @@ enum rmj_head_init { RMJ_HEAD_NORMAL, RMJ_HEAD_ZEROS, RMJ_HEAD_BASE };
 // many (model.safetensors.index.json). No weights are read. RMJ_DATA names file, tensor and the mend.
 RMJ_MUST_USE enum rmj_status rmj_model_files_check(const char *directory, const struct rmj_model_config *config,
                                                    struct rmj_error *err);
+// RMJ_DATA when the files hold no score.weight, which RMJ_HEAD_BASE needs. Headers only.
+RMJ_MUST_USE enum rmj_status rmj_model_head_check(const char *directory, struct rmj_error *err);
 // SHA-256 over the names and digests of config.json, the tokenizer's and the weight files, in name order.
 RMJ_MUST_USE enum rmj_status rmj_model_files_digest(const char *directory, struct rmj_digest *digest,
                                                     struct rmj_error *err);

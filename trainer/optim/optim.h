@@ -22,7 +22,7 @@ struct rmj_sums;
 struct rmj_sums_options {
     const struct rmj_layout *layout;
     struct rmj_pool *pool;
-    uint32_t packs_per_step_bound;    // P
+    uint32_t packs_per_step_bound;    // P, a power of two, at most 2,048
     uint32_t embedding_row_count_max; // U
 };
 
@@ -31,8 +31,8 @@ RMJ_MUST_USE enum rmj_status rmj_sums_create(struct rmj_sums **sums, const struc
                                              struct rmj_error *err);
 void rmj_sums_destroy(struct rmj_sums *sums);
 
-// Number of exponents, and where page p's begin (its blocks, in order; wide tensors and the embedding have theirs after
-// all blocks).
+// Number of exponents: one a body block, in the layout's order; one a wide tensor, in the layout's order; the
+// embedding's last. A function of the layout, so the vector is training state that any rank can read.
 uint32_t rmj_sums_exponent_count(const struct rmj_sums *sums);
 
 // Begins a pass: zeroes the sums, sets the scales. headroom_bits: 6 for a first pass under exponents carried over from

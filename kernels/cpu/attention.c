@@ -1,0 +1,289 @@
+// Attention over spans. A span's query rows are taken in tiles; a tile's keys are the span's prefix and its own rows up
+// to the tile's end. Scores live in a per-thread [tile, keys] matrix, so nothing of size T x T is ever stored; backward
+// computes them again from the saved maximum and reciprocal sum of each row.
+//
+// Units that the pool shares out do not share output: (item, head) forward; (item, key/value head) backward, where a
+// unit walks its item's spans in order, so that the gradients of a prefix's keys are summed in one order.
+#include <math.h>
+#include <string.h>
+
+#include "kernels/cpu/context.h"
+#include "kernels/cpu/vector.h"
+
+struct attention_work {
+    struct rmj_cpu *cpu;
+    const struct rmj_attention *at;
+    size_t unit_count; // units after these clear the rows that belong to no span
+};
+
+// One tile: query rows [row, row + count) of a span, and its keys in one or two runs of rows (a first branch follows
+// its prefix, so the two are one run).
+struct tile {
+    size_t row, count, head;
+    size_t visible; // keys that the first query row sees; every later one sees one more
+    size_t keys;    // keys that the last query row sees
+    size_t run_count;
+    struct {
+        size_t first_row, count;
+    } runs[2];
+};
+
+static struct tile make_tile(const struct rmj_span *span, size_t index, size_t head)
+{
+    size_t start = index * RMJ_CPU_QUERY_ROWS, end = rmj_cpu_cut_end(index, RMJ_CPU_QUERY_ROWS, span->count);
+    struct tile tile = {.row = span->first_row + start,
+                        .count = end - start,
+                        .head = head,
+                        .visible = span->prefix_count + start + 1,
+                        .keys = span->prefix_count + end};
+    if (span->prefix_count == 0) {
+        tile.run_count = 1;
+        tile.runs[0].first_row = span->first_row;
+        tile.runs[0].count = end;
+    } else if (span->prefix_row + span->prefix_count == span->first_row) {
+        tile.run_count = 1;
+        tile.runs[0].first_row = span->prefix_row;
+        tile.runs[0].count = tile.keys;
+    } else {
+        tile.run_count = 2;
+        tile.runs[0].first_row = span->prefix_row;
+        tile.runs[0].count = span->prefix_count;
+        tile.runs[1].first_row = span->first_row;
+        tile.runs[1].count = end;
+    }
+    return tile;
+}
+
+static size_t query_offset(const struct rmj_attention *at, size_t row, size_t head)
+{
+    return (row * at->head_count + head) * at->head_width;
+}
+
+static size_t key_offset(const struct rmj_attention *at, size_t row, size_t head)
+{
+    size_t group = at->head_count / at->kv_head_count;
+    return (row * at->kv_head_count + head / group) * at->head_width;
+}
+
+// out[count, keys] = scale * rows rows^T: queries by keys, or output gradients by values.
+static void rows_by_keys(const struct rmj_attention *at, const struct tile *tile, const float *queries,
+                         const float *keys, float scale, float *out)
+{
+    size_t q_stride = (size_t)at->head_count * at->head_width, k_stride = (size_t)at->kv_head_count * at->head_width;
+    size_t column = 0;
+    for (size_t i = 0; i < tile->run_count; i++) {
+        rmj_cpu_sgemm('N', 'T', tile->count, tile->runs[i].count, at->head_width, scale,
+                      queries + query_offset(at, tile->row, tile->head), q_stride,
+                      keys + key_offset(at, tile->runs[i].first_row, tile->head), k_stride, 0, out + column,
+                      tile->keys);
+        column += tile->runs[i].count;
+    }
+}
+
+// out[count, D] = weights[count, keys] values: the output, or gradients by query.
+static void weigh_keys(const struct rmj_attention *at, const struct tile *tile, const float *weights,
+                       const float *values, float *out)
+{
+    size_t q_stride = (size_t)at->head_count * at->head_width, k_stride = (size_t)at->kv_head_count * at->head_width;
+    size_t column = 0;
+    for (size_t i = 0; i < tile->run_count; i++) {
+        rmj_cpu_sgemm('N', 'N', tile->count, at->head_width, tile->runs[i].count, 1, weights + column, tile->keys,
+                      values + key_offset(at, tile->runs[i].first_row, tile->head), k_stride, i > 0 ? 1 : 0,
+                      out + query_offset(at, tile->row, tile->head), q_stride);
+        column += tile->runs[i].count;
+    }
+}
+
+// out[keys, D] += weights^T rows: gradients by key or value.
+static void weigh_rows(const struct rmj_attention *at, const struct tile *tile, const float *weights, const float *rows,
+                       float *out)
+{
+    size_t q_stride = (size_t)at->head_count * at->head_width, k_stride = (size_t)at->kv_head_count * at->head_width;
+    size_t column = 0;
+    for (size_t i = 0; i < tile->run_count; i++) {
+        rmj_cpu_sgemm('T', 'N', tile->runs[i].count, at->head_width, tile->count, 1, weights + column, tile->keys,
+                      rows + query_offset(at, tile->row, tile->head), q_stride, 1,
+                      out + key_offset(at, tile->runs[i].first_row, tile->head), k_stride);
+        column += tile->runs[i].count;
+    }
+}
+
+static float row_maximum(const float *row, size_t count)
+{
+    __m256 most = _mm256_set1_ps(-HUGE_VALF);
+    size_t i = 0;
+    for (; i + 8 <= count; i += 8) {
+        most = _mm256_max_ps(most, _mm256_loadu_ps(row + i));
+    }
+    float lanes[8];
+    _mm256_storeu_ps(lanes, most);
+    float result = lanes[0];
+    for (size_t l = 1; l < 8; l++) {
+        result = lanes[l] > result ? lanes[l] : result;
+    }
+    for (; i < count; i++) {
+        result = row[i] > result ? row[i] : result;
+    }
+    return result;
+}
+
+// row = exp(row - maximum) * factor over `count` keys, zero over the rest up to `keys`; returns the sum.
+static float exponentiate(float *row, size_t count, size_t keys, float maximum, float factor)
+{
+    __m256 sum = _mm256_setzero_ps(), shift = _mm256_set1_ps(maximum), times = _mm256_set1_ps(factor);
+    for (size_t i = 0; i < count; i += 8) {
+        __m256i mask = rmj_vector_mask(count - i < 8 ? count - i : 8);
+        __m256 e = rmj_vector_exp(_mm256_sub_ps(_mm256_maskload_ps(row + i, mask), shift));
+        e = _mm256_and_ps(_mm256_mul_ps(e, times), _mm256_castsi256_ps(mask));
+        _mm256_maskstore_ps(row + i, mask, e);
+        sum = _mm256_add_ps(sum, e);
+    }
+    memset(row + count, 0, (keys - count) * sizeof *row);
+    return rmj_vector_sum(sum);
+}
+
+static void scale_row(float *row, size_t count, float factor)
+{
+    for (size_t i = 0; i < count; i++) {
+        row[i] *= factor;
+    }
+}
+
+static void softmax_tile(const struct rmj_attention *at, const struct tile *tile, float *scores)
+{
+    for (size_t i = 0; i < tile->count; i++) {
+        float *row = scores + i * tile->keys;
+        float *stats = at->row_stats + ((tile->row + i) * at->head_count + tile->head) * 2;
+        size_t visible = tile->visible + i;
+        stats[0] = row_maximum(row, visible);
+        stats[1] = 1.0f / exponentiate(row, visible, tile->keys, stats[0], 1.0f);
+        scale_row(row, visible, stats[1]);
+    }
+}
+
+// Rows after the last item belong to no span; whatever would read them must find zeros.
+static void clear_unused(const struct rmj_attention *at, float *x, size_t heads)
+{
+    size_t width = heads * at->head_width;
+    memset(x + at->used_row_count * width, 0, (at->row_count - at->used_row_count) * width * sizeof *x);
+}
+
+static float score_scale(const struct rmj_attention *at)
+{
+    return (float)(1.0 / sqrt((double)at->head_width));
+}
+
+static size_t tile_count(const struct rmj_span *span)
+{
+    return rmj_cpu_cuts(span->count, RMJ_CPU_QUERY_ROWS);
+}
+
+static void forward_unit(void *context, size_t index, size_t thread)
+{
+    const struct attention_work *w = context;
+    const struct rmj_attention *at = w->at;
+    if (index == w->unit_count) {
+        clear_unused(at, at->out, at->head_count);
+        return;
+    }
+    rmj_cpu_one_thread();
+    size_t item = index / at->head_count, head = index % at->head_count;
+    float *scores = w->cpu->scores[thread];
+    for (uint32_t s = at->item_spans[item]; s < at->item_spans[item + 1]; s++) {
+        for (size_t t = 0; t < tile_count(&at->spans[s]); t++) {
+            struct tile tile = make_tile(&at->spans[s], t, head);
+            rows_by_keys(at, &tile, at->q, at->k, score_scale(at), scores);
+            softmax_tile(at, &tile, scores);
+            weigh_keys(at, &tile, scores, at->v, at->out);
+        }
+    }
+}
+
+void rmj_cpu_attention_forward(void *context, const struct rmj_attention *attention)
+{
+    struct attention_work w = {.cpu = context, .at = attention};
+    RMJ_ASSERT(attention->row_count <= w.cpu->limits.row_count);
+    w.unit_count = (size_t)attention->item_count * attention->head_count;
+    rmj_pool_run(w.cpu->pool, w.unit_count + 1, forward_unit, &w);
+}
+
+static float row_dot(const float *a, const float *b, size_t count)
+{
+    __m256 sum = _mm256_setzero_ps();
+    for (size_t i = 0; i < count; i += 8) {
+        __m256i mask = rmj_vector_mask(count - i < 8 ? count - i : 8);
+        sum = _mm256_fmadd_ps(_mm256_maskload_ps(a + i, mask), _mm256_maskload_ps(b + i, mask), sum);
+    }
+    return rmj_vector_sum(sum);
+}
+
+// With p the probabilities and dp = dout v^T: ds = p (dp - rowsum(dout out)) scale (Dao et al. 2022, algorithm 4).
+static void gradient_tile(const struct rmj_attention *at, const struct tile *tile, float *p, float *dp)
+{
+    float scale = score_scale(at);
+    for (size_t i = 0; i < tile->count; i++) {
+        size_t row = query_offset(at, tile->row + i, tile->head), visible = tile->visible + i;
+        const float *stats = at->row_stats + ((tile->row + i) * at->head_count + tile->head) * 2;
+        float *restrict weights = p + i * tile->keys;
+        float *restrict grads = dp + i * tile->keys;
+        exponentiate(weights, visible, tile->keys, stats[0], stats[1]);
+        float delta = row_dot(at->dout + row, at->out + row, at->head_width);
+        for (size_t j = 0; j < visible; j++) {
+            grads[j] = weights[j] * (grads[j] - delta) * scale;
+        }
+        memset(grads + visible, 0, (tile->keys - visible) * sizeof *grads);
+    }
+}
+
+static void backward_tile(const struct attention_work *w, const struct tile *tile, size_t thread)
+{
+    const struct rmj_attention *at = w->at;
+    float *p = w->cpu->scores[thread], *ds = w->cpu->score_grads[thread];
+    rows_by_keys(at, tile, at->q, at->k, score_scale(at), p);
+    rows_by_keys(at, tile, at->dout, at->v, 1, ds);
+    gradient_tile(at, tile, p, ds);
+    weigh_keys(at, tile, ds, at->k, at->dq);
+    weigh_rows(at, tile, ds, at->q, at->dk);
+    weigh_rows(at, tile, p, at->dout, at->dv);
+}
+
+static void clear_key_gradients(const struct rmj_attention *at, size_t item, size_t head)
+{
+    const struct rmj_span *first = &at->spans[at->item_spans[item]], *last = &at->spans[at->item_spans[item + 1] - 1];
+    for (size_t row = first->first_row; row < (size_t)last->first_row + last->count; row++) {
+        memset(at->dk + key_offset(at, row, head), 0, at->head_width * sizeof *at->dk);
+        memset(at->dv + key_offset(at, row, head), 0, at->head_width * sizeof *at->dv);
+    }
+}
+
+static void backward_unit(void *context, size_t index, size_t thread)
+{
+    const struct attention_work *w = context;
+    const struct rmj_attention *at = w->at;
+    if (index == w->unit_count) {
+        clear_unused(at, at->dq, at->head_count);
+        clear_unused(at, at->dk, at->kv_head_count);
+        clear_unused(at, at->dv, at->kv_head_count);
+        return;
+    }
+    rmj_cpu_one_thread();
+    size_t group = at->head_count / at->kv_head_count;
+    size_t item = index / at->kv_head_count, first_head = index % at->kv_head_count * group;
+    clear_key_gradients(at, item, first_head);
+    for (uint32_t s = at->item_spans[item]; s < at->item_spans[item + 1]; s++) {
+        for (size_t head = first_head; head < first_head + group; head++) {
+            for (size_t t = 0; t < tile_count(&at->spans[s]); t++) {
+                struct tile tile = make_tile(&at->spans[s], t, head);
+                backward_tile(w, &tile, thread);
+            }
+        }
+    }
+}
+
+void rmj_cpu_attention_backward(void *context, const struct rmj_attention *attention)
+{
+    struct attention_work w = {.cpu = context, .at = attention};
+    RMJ_ASSERT(attention->row_count <= w.cpu->limits.row_count);
+    w.unit_count = (size_t)attention->item_count * attention->kv_head_count;
+    rmj_pool_run(w.cpu->pool, w.unit_count + 1, backward_unit, &w);
+}

@@ -22,9 +22,9 @@ struct rmj_plan_info {
     uint32_t item_count_max;          // of a pack
     uint32_t branch_count_max;        // of a pack
     int32_t pad_token;
-    int vocabulary_grows;        // 1 when the pad token is a new row after the base model's vocabulary
-    struct rmj_digest pairs_sum; // sum modulo 2^256 of all pair digests, little-endian bytes
-    char spec_digest[RMJ_DIGEST_HEX_SIZE];
+    int vocabulary_grows;                  // 1 when the pad token is a new row after the base model's vocabulary
+    struct rmj_digest pairs_sum;           // sum modulo 2^256 of all pair digests, little-endian bytes
+    char spec_digest[RMJ_DIGEST_HEX_SIZE]; // SHA-256 of the packed JobSpec message
 };
 
 // Fetches and verifies the plan object plan/<hex> below prefix. Errors: RMJ_NOT_FOUND, RMJ_CORRUPT.
@@ -49,6 +49,8 @@ void rmj_plan_pack(const struct rmj_plan *plan, uint32_t step, uint32_t index, s
 double rmj_plan_pack_cost(const struct rmj_plan *plan, uint32_t step, uint32_t index);
 // SHA-256 of a pair's content, what the consumed-pairs proof adds up.
 void rmj_plan_pair_digest(const struct rmj_plan *plan, uint64_t pair, struct rmj_digest *digest);
+// sum += digest modulo 2^256, little-endian bytes: any order gives the same sum.
+void rmj_pairs_sum_add(struct rmj_digest *sum, const struct rmj_digest *digest);
 // Where a pair came from, for messages: file and 1-based row.
 void rmj_plan_pair_source(const struct rmj_plan *plan, uint64_t pair, const char **path, uint64_t *row);
 

@@ -1,0 +1,180 @@
+// The check of a spec's inputs at submit: everything that can be said without reading weights or whole data sets.
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/pool.h"
+#include "trainer/data/contract.h"
+#include "trainer/data/inputs.h"
+#include "trainer/data/packer.h"
+#include "trainer/data/prepare_internal.h"
+
+#define SAMPLE_ROWS 200u
+#define PACKS_PER_STEP_EXPECTED 32u
+
+static char *hex_text(const struct rmj_digest *digest)
+{
+    char hex[RMJ_DIGEST_HEX_SIZE];
+    rmj_digest_hex(digest, hex);
+    return strdup(hex);
+}
+
+static enum rmj_status check_benchmark(const struct rmj_inputs *inputs, struct rmj_benchmark *benchmark,
+                                       struct rmj_findings *findings, Rmjob__V1__PlanSummary *pinned,
+                                       struct rmj_error *err)
+{
+    static const char field[] = "evaluate.rewardbench2";
+    if (inputs->benchmark == NULL) {
+        return RMJ_OK;
+    }
+    struct rmj_error own = {0};
+    enum rmj_status status = rmj_benchmark_read(benchmark, inputs->benchmark, 1, field, findings, &own);
+    if (status != RMJ_OK) {
+        status = rmj_findings_take(findings, field, rmj_prepare_exit_code(own.status), &own);
+        if (status != RMJ_OK && err != NULL) {
+            *err = own;
+        }
+        return status;
+    }
+    pinned->benchmark_digest = hex_text(&benchmark->digest);
+    pinned->has_benchmark_rows = 1;
+    pinned->benchmark_rows = benchmark->count;
+    return RMJ_OK;
+}
+
+static enum rmj_status sample_train(const struct rmj_inputs *inputs, struct rmj_pool *pool,
+                                    struct rmj_contract *contract, struct rmj_findings *findings, struct rmj_error *err)
+{
+    const Rmjob__V1__DataSpec *data = inputs->spec->data;
+    struct rmj_sources sources = {0};
+    enum rmj_status status = RMJ_OK;
+    if (data == NULL || data->n_train == 0) {
+        rmj_findings_error(findings, "data.train", RMJ_EXIT_SPEC, "data.train names no file");
+        return RMJ_OK;
+    }
+    rmj_prepare_add_sources(&sources, data->train, data->n_train, "data.train", findings);
+    for (size_t i = 0; i < sources.count; i++) {
+        rmj_contract_begin_file(contract, sources.files[i].name, sources.files[i].field);
+        RMJ_GO(rmj_prepare_read_file(&sources, i, &inputs->renderer, pool, SAMPLE_ROWS, rmj_contract_take, contract,
+                                     NULL, findings, err));
+    }
+    rmj_contract_finish(contract);
+out:
+    rmj_sources_deinit(&sources);
+    return status;
+}
+
+static enum rmj_status sample_heldout(const struct rmj_inputs *inputs, struct rmj_pool *pool,
+                                      struct rmj_findings *findings, struct rmj_error *err)
+{
+    const Rmjob__V1__DataSpec *data = inputs->spec->data;
+    struct rmj_sources sources = {0};
+    enum rmj_status status = RMJ_OK;
+    if (data == NULL || data->n_heldout == 0) {
+        return RMJ_OK;
+    }
+    rmj_prepare_add_sources(&sources, data->heldout, data->n_heldout, "data.heldout", findings);
+    for (size_t i = 0; i < sources.count; i++) {
+        struct rmj_prepare_heldout heldout = {.findings = findings, .field = sources.files[i].field};
+        RMJ_GO(rmj_prepare_read_file(&sources, i, &inputs->renderer, pool, SAMPLE_ROWS, rmj_prepare_check_heldout,
+                                     &heldout, NULL, findings, err));
+    }
+out:
+    rmj_sources_deinit(&sources);
+    return status;
+}
+
+// Memory from the sample's mean lengths; the plan will say it exactly.
+static enum rmj_status estimate(const struct rmj_inputs *inputs, const struct rmj_contract *contract,
+                                struct rmj_findings *findings, Rmjob__V1__PlanSummary *pinned, struct rmj_error *err)
+{
+    uint64_t pairs = contract->pair_count;
+    uint64_t mean = pairs == 0 ? inputs->max_length : (contract->token_count + pairs - 1) / pairs;
+    uint64_t longest =
+        pairs == 0 ? 2 * (uint64_t)inputs->max_length : 2 * (uint64_t)contract->report->longest_side_tokens;
+    uint64_t rows = rmj_pack_row_count(longest, mean * inputs->global_batch_pairs, RMJ_PLAN_STEP_ROWS_CAP);
+    uint64_t step_rows = mean * inputs->global_batch_pairs;
+    uint32_t items = inputs->global_batch_pairs < rows / 2 ? inputs->global_batch_pairs : (uint32_t)rows / 2;
+    struct rmj_plan_shape shape = {
+        .row_count = (uint32_t)rows,
+        .packs_per_step_bound = PACKS_PER_STEP_EXPECTED,
+        .embedding_row_count_max =
+            step_rows < inputs->config.vocabulary_size ? (uint32_t)step_rows : inputs->config.vocabulary_size,
+        .item_count_max = items,
+        .branch_count_max = 2 * items,
+        .vocabulary_grows = inputs->renderer.vocabulary_grows,
+    };
+    struct rmj_needs needs;
+    RMJ_TRY(rmj_inputs_needs(inputs, &shape, &needs, err));
+    pinned->has_parameters = pinned->has_pages = pinned->has_memory_bytes = 1;
+    pinned->parameters = needs.parameters;
+    pinned->pages = needs.pages;
+    pinned->memory_bytes = needs.memory_bytes;
+    rmj_inputs_check_memory(inputs, needs.memory_bytes, findings);
+    return RMJ_OK;
+}
+
+struct checking {
+    struct rmj_inputs inputs;
+    struct rmj_findings findings;
+    struct rmj_benchmark benchmark;
+    struct rmj_contract contract;
+    struct rmj_pool *pool;
+    Rmjob__V1__PlanSummary *pinned;
+};
+
+static enum rmj_status check(struct checking *checking, const Rmjob__V1__JobSpec *spec, struct rmj_error *err)
+{
+    struct rmj_inputs *inputs = &checking->inputs;
+    struct rmj_digest digest;
+    RMJ_TRY(rmj_inputs_open(inputs, spec, &checking->findings, err));
+    RMJ_TRY(check_benchmark(inputs, &checking->benchmark, &checking->findings, checking->pinned, err));
+    struct rmj_contract_options options = {
+        .max_length = inputs->max_length,
+        .over_length = inputs->over_length,
+        .use_margin = inputs->use_margin,
+        .bos = inputs->renderer.bos,
+        .benchmark = checking->benchmark.count > 0 ? &checking->benchmark : NULL,
+    };
+    rmj_contract_init(&checking->contract, &options, &checking->findings);
+    rmj_sha256_of(rmj_default_chat_template(), strlen(rmj_default_chat_template()), &digest);
+    checking->pinned->template_digest = hex_text(&digest);
+    if (!inputs->usable) {
+        return RMJ_OK;
+    }
+    RMJ_TRY(sample_train(inputs, checking->pool, &checking->contract, &checking->findings, err));
+    RMJ_TRY(sample_heldout(inputs, checking->pool, &checking->findings, err));
+    return estimate(inputs, &checking->contract, &checking->findings, checking->pinned, err);
+}
+
+enum rmj_status rmj_check_spec(const Rmjob__V1__JobSpec *spec, Rmjob__V1__ValidateResponse **reply,
+                               struct rmj_error *err)
+{
+    struct checking checking = {.pinned = malloc(sizeof *checking.pinned)};
+    Rmjob__V1__ValidateResponse *message = malloc(sizeof *message);
+    RMJ_ASSERT(checking.pinned != NULL && message != NULL);
+    rmjob__v1__plan_summary__init(checking.pinned);
+    rmj_findings_init(&checking.findings);
+    *reply = NULL;
+    enum rmj_status status = RMJ_OK;
+    RMJ_GO(rmj_pool_create(&checking.pool, 1, NULL, err));
+    RMJ_GO(check(&checking, spec, err));
+    rmjob__v1__validate_response__init(message);
+    rmj_findings_detach(&checking.findings, &message->findings, &message->n_findings);
+    message->pinned = checking.pinned;
+    message->sample = checking.contract.report;
+    checking.pinned = NULL;
+    checking.contract.report = NULL;
+    *reply = message;
+    message = NULL;
+out:
+    free(message);
+    if (checking.pinned != NULL) {
+        rmjob__v1__plan_summary__free_unpacked(checking.pinned, NULL);
+    }
+    rmj_contract_deinit(&checking.contract);
+    rmj_benchmark_deinit(&checking.benchmark);
+    rmj_findings_deinit(&checking.findings);
+    rmj_inputs_close(&checking.inputs);
+    rmj_pool_destroy(checking.pool);
+    return status;
+}

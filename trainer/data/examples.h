@@ -1,0 +1,43 @@
+// Reads preference files into tokens: rows are parsed, rendered and tokenized by a pool, and handed over in row order,
+// so that what comes out does not depend on how many threads there are.
+#ifndef RMJ_TRAINER_DATA_EXAMPLES_H
+#define RMJ_TRAINER_DATA_EXAMPLES_H
+
+#include <stdint.h>
+
+#include "base/pool.h"
+#include "base/status.h"
+#include "storage/digest.h"
+#include "trainer/data/rows.h"
+#include "trainer/data/template.h"
+
+// One row. Everything in it is valid during the call that hands it over.
+struct rmj_example {
+    uint64_t row;                       // from 1
+    enum rmj_status status;             // RMJ_OK, or why the row cannot be used: see err
+    struct rmj_error err;               // "file:row: ..."
+    struct rmj_tokens chosen, rejected; // BOS and EOS included
+    float margin;
+    int has_margin;
+    int empty_side;
+    uint32_t special_count; // special tokens inside the texts of both sides
+    int has_prompt_key;
+    uint8_t prompt_key[RMJ_PROMPT_KEY_SIZE];
+};
+
+struct rmj_examples_options {
+    const char *path; // where the file lies
+    const char *name; // what messages call it
+    const struct rmj_renderer *renderer;
+    struct rmj_pool *pool;
+    uint64_t row_limit; // stop after so many rows; 0: read all
+};
+
+typedef enum rmj_status (*rmj_example_fn)(void *context, const struct rmj_example *example, struct rmj_error *err);
+
+// RMJ_DATA when the file as a whole cannot be read on (no rows, a broken stream, a line over the bound), or the first
+// failure of `each`. digest (of the stored bytes; NULL when not wanted) needs row_limit 0.
+RMJ_MUST_USE enum rmj_status rmj_examples_read(const struct rmj_examples_options *options, rmj_example_fn each,
+                                               void *context, struct rmj_digest *digest, struct rmj_error *err);
+
+#endif

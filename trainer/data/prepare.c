@@ -1,0 +1,440 @@
+// The whole-set stage: files -> contract -> order -> plan object.
+#include "trainer/data/prepare.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/pool.h"
+#include "base/rng.h"
+#include "trainer/data/contract.h"
+#include "trainer/data/inputs.h"
+#include "trainer/data/lineage.h"
+#include "trainer/data/lines.h"
+#include "trainer/data/prepare_internal.h"
+#include "trainer/data/sources.h"
+#include "trainer/model/checkpoint_io.h"
+
+// The stream of the shuffle among the uses of train.seed ("shuffle" in ASCII).
+#define SHUFFLE_STREAM 0x73687566666c65u
+#define THREADS_MAX 16
+#define PACKS_PER_RANK_WANTED 2u
+
+size_t rmj_prepare_thread_count(const Rmjob__V1__JobSpec *spec)
+{
+    long count = sysconf(_SC_NPROCESSORS_ONLN);
+    if (spec->resources != NULL && spec->resources->has_threads && spec->resources->threads > 0) {
+        count = (long)spec->resources->threads;
+    }
+    return count < 1 ? 1 : count > THREADS_MAX ? THREADS_MAX : (size_t)count;
+}
+
+void rmj_prepare_add_sources(struct rmj_sources *sources, Rmjob__V1__DataSource *const *list, size_t count,
+                             const char *name, struct rmj_findings *findings)
+{
+    for (size_t i = 0; i < count; i++) {
+        char field[64];
+        snprintf(field, sizeof field, "%s[%zu].path", name, i);
+        struct rmj_error err = {0};
+        if (list[i]->path == NULL || list[i]->path[0] == '\0') {
+            rmj_findings_error(findings, field, RMJ_EXIT_SPEC, "%s is missing", field);
+        } else if (!rmj_lines_name_check(list[i]->path, &err)) {
+            rmj_findings_error(findings, field, RMJ_EXIT_SPEC, "%s", err.message);
+        } else if (rmj_sources_add(sources, list[i]->path, field, &err) != RMJ_OK) {
+            rmj_findings_error(findings, field, rmj_prepare_exit_code(err.status), "%s", err.message);
+        }
+    }
+}
+
+unsigned rmj_prepare_exit_code(enum rmj_status status)
+{
+    switch (status) {
+    case RMJ_INVALID:
+    case RMJ_NOT_FOUND:
+    case RMJ_DENIED:
+        return RMJ_EXIT_SPEC;
+    case RMJ_UNREACHABLE:
+    case RMJ_TIMEOUT:
+    case RMJ_AGAIN:
+    case RMJ_IO:
+        return RMJ_EXIT_INFRASTRUCTURE;
+    default:
+        return RMJ_EXIT_DATA;
+    }
+}
+
+enum rmj_status rmj_prepare_read_file(struct rmj_sources *sources, size_t index, const struct rmj_renderer *renderer,
+                                      struct rmj_pool *pool, uint64_t row_limit, rmj_example_fn each, void *context,
+                                      struct rmj_digest *digest, struct rmj_findings *findings, struct rmj_error *err)
+{
+    const struct rmj_source_file *file = &sources->files[index];
+    struct rmj_error own = {0};
+    enum rmj_status status = rmj_sources_fetch(sources, index, &own);
+    if (status == RMJ_OK) {
+        struct rmj_examples_options options = {
+            .path = file->path, .name = file->name, .renderer = renderer, .pool = pool, .row_limit = row_limit};
+        status = rmj_examples_read(&options, each, context, digest, &own);
+    }
+    rmj_sources_release(sources, index);
+    if (status != RMJ_OK) {
+        status = rmj_findings_take(findings, file->field, rmj_prepare_exit_code(own.status), &own);
+        if (status != RMJ_OK && err != NULL) {
+            *err = own;
+        }
+    }
+    return status;
+}
+
+// SHA-256 over the digests of files, in order.
+static void combine_digests(const Rmjob__V1__DataReport *report, char hex[RMJ_DIGEST_HEX_SIZE])
+{
+    struct rmj_sha256 sha;
+    struct rmj_digest digest;
+    rmj_sha256_init(&sha);
+    for (size_t i = 0; i < report->n_files; i++) {
+        if (report->files[i]->sha256 != NULL && rmj_digest_from_hex(&digest, report->files[i]->sha256)) {
+            rmj_sha256_update(&sha, digest.bytes, sizeof digest.bytes);
+        }
+    }
+    rmj_sha256_final(&sha, &digest);
+    rmj_digest_hex(&digest, hex);
+}
+
+// Everything one preparation holds.
+struct preparation {
+    const Rmjob__V1__JobSpec *spec;
+    struct rmj_inputs inputs;
+    struct rmj_findings findings;
+    struct rmj_benchmark benchmark;
+    struct rmj_contract contract;
+    struct rmj_pool *pool;
+    Rmjob__V1__PlanSummary *summary;
+};
+
+static char *hex_text(const struct rmj_digest *digest)
+{
+    char hex[RMJ_DIGEST_HEX_SIZE];
+    rmj_digest_hex(digest, hex);
+    return strdup(hex);
+}
+
+static enum rmj_status read_benchmark(struct preparation *preparation, struct rmj_error *err)
+{
+    if (preparation->inputs.benchmark == NULL) {
+        return RMJ_OK;
+    }
+    static const char field[] = "evaluate.rewardbench2";
+    struct rmj_error own = {0};
+    enum rmj_status status = rmj_benchmark_read(&preparation->benchmark, preparation->inputs.benchmark, 1, field,
+                                                &preparation->findings, &own);
+    if (status != RMJ_OK) {
+        status = rmj_findings_take(&preparation->findings, field, rmj_prepare_exit_code(own.status), &own);
+        if (status != RMJ_OK && err != NULL) {
+            *err = own;
+        }
+        return status;
+    }
+    preparation->summary->benchmark_digest = hex_text(&preparation->benchmark.digest);
+    preparation->summary->has_benchmark_rows = 1;
+    preparation->summary->benchmark_rows = preparation->benchmark.count;
+    return RMJ_OK;
+}
+
+static enum rmj_status read_train(struct preparation *preparation, struct rmj_error *err)
+{
+    const Rmjob__V1__DataSpec *data = preparation->spec->data;
+    struct rmj_sources sources = {0};
+    enum rmj_status status = RMJ_OK;
+    if (data == NULL || data->n_train == 0) {
+        rmj_findings_error(&preparation->findings, "data.train", RMJ_EXIT_SPEC, "data.train names no file");
+        return RMJ_OK;
+    }
+    rmj_prepare_add_sources(&sources, data->train, data->n_train, "data.train", &preparation->findings);
+    for (size_t i = 0; i < sources.count; i++) {
+        struct rmj_digest digest = {0};
+        size_t errors = preparation->findings.error_count;
+        rmj_contract_begin_file(&preparation->contract, sources.files[i].name, sources.files[i].field);
+        RMJ_GO(rmj_prepare_read_file(&sources, i, &preparation->inputs.renderer, preparation->pool, 0,
+                                     rmj_contract_take, &preparation->contract, &digest, &preparation->findings, err));
+        if (preparation->findings.error_count == errors) {
+            preparation->contract.file->sha256 = hex_text(&digest);
+        }
+    }
+    rmj_contract_finish(&preparation->contract);
+    if (preparation->contract.pair_count == 0 && preparation->findings.error_count == 0) {
+        rmj_findings_error(&preparation->findings, "data.train", RMJ_EXIT_DATA,
+                           "no pair is left of %llu rows: %llu over length, %llu with equal sides, %llu duplicates",
+                           (unsigned long long)preparation->contract.report->rows,
+                           (unsigned long long)preparation->contract.report->dropped_over_length,
+                           (unsigned long long)preparation->contract.report->dropped_identical_sides,
+                           (unsigned long long)preparation->contract.report->dropped_duplicate);
+    }
+out:
+    // Released last: findings were given the field names by then.
+    rmj_sources_deinit(&sources);
+    preparation->contract.file_field = NULL;
+    return status;
+}
+
+enum rmj_status rmj_prepare_check_heldout(void *context, const struct rmj_example *example, struct rmj_error *err)
+{
+    struct rmj_prepare_heldout *heldout = context;
+    heldout->rows++;
+    if (example->status == RMJ_OK) {
+        return RMJ_OK;
+    }
+    enum rmj_status status = rmj_findings_take(heldout->findings, heldout->field, RMJ_EXIT_DATA, &example->err);
+    if (status != RMJ_OK && err != NULL) {
+        *err = example->err;
+    }
+    return status;
+}
+
+static enum rmj_status read_heldout(struct preparation *preparation, struct rmj_error *err)
+{
+    const Rmjob__V1__DataSpec *data = preparation->spec->data;
+    struct rmj_sources sources = {0};
+    struct rmj_sha256 sha;
+    struct rmj_digest digest = {0};
+    enum rmj_status status = RMJ_OK;
+    if (data == NULL || data->n_heldout == 0) {
+        return RMJ_OK;
+    }
+    rmj_sha256_init(&sha);
+    rmj_prepare_add_sources(&sources, data->heldout, data->n_heldout, "data.heldout", &preparation->findings);
+    for (size_t i = 0; i < sources.count; i++) {
+        struct rmj_prepare_heldout heldout = {.findings = &preparation->findings, .field = sources.files[i].field};
+        RMJ_GO(rmj_prepare_read_file(&sources, i, &preparation->inputs.renderer, preparation->pool, 0,
+                                     rmj_prepare_check_heldout, &heldout, &digest, &preparation->findings, err));
+        rmj_sha256_update(&sha, digest.bytes, sizeof digest.bytes);
+    }
+out:
+    rmj_sha256_final(&sha, &digest);
+    if (status == RMJ_OK) {
+        preparation->summary->heldout_digest = hex_text(&digest);
+    }
+    rmj_sources_deinit(&sources);
+    return status;
+}
+
+static uint32_t *make_order(const struct preparation *preparation)
+{
+    uint32_t count = preparation->contract.pair_count;
+    uint32_t *order = malloc(count * sizeof *order);
+    RMJ_ASSERT(order != NULL);
+    for (uint32_t i = 0; i < count; i++) {
+        order[i] = i;
+    }
+    const Rmjob__V1__DataSpec *data = preparation->spec->data;
+    if (!data->has_order || data->order == RMJOB__V1__DATA_ORDER__shuffled) {
+        const Rmjob__V1__TrainSpec *train = preparation->spec->train;
+        struct rmj_rng rng;
+        rmj_rng_init(&rng, train != NULL && train->has_seed ? train->seed : 0, SHUFFLE_STREAM);
+        rmj_rng_shuffle(&rng, order, count);
+    }
+    return order;
+}
+
+static enum rmj_status write_plan(struct preparation *preparation, struct rmj_buf *out, struct rmj_error *err)
+{
+    const struct rmj_contract *contract = &preparation->contract;
+    const struct rmj_renderer *renderer = &preparation->inputs.renderer;
+    const char **paths = malloc(contract->report->n_files * sizeof *paths);
+    uint32_t *order = make_order(preparation);
+    RMJ_ASSERT(paths != NULL);
+    for (size_t i = 0; i < contract->report->n_files; i++) {
+        paths[i] = contract->report->files[i]->path;
+    }
+    struct rmj_plan_input input = {
+        .pairs = contract->pairs,
+        .first_tokens = contract->first_tokens,
+        .tokens = contract->tokens,
+        .order = order,
+        .pair_count = contract->pair_count,
+        .paths = paths,
+        .file_count = (uint32_t)contract->report->n_files,
+        .global_batch_pairs = preparation->inputs.global_batch_pairs,
+        .vocabulary_size = renderer->vocabulary_size,
+        // A row costs about 24 C^2 multiplications a layer, an attended position 4 C.
+        .attention_divisor = 6 * preparation->inputs.config.hidden_width,
+        .pad_token = renderer->pad,
+        .vocabulary_grows = renderer->vocabulary_grows,
+    };
+    rmj_spec_digest(preparation->spec, &input.spec_digest);
+    enum rmj_status status = rmj_plan_write(&input, out, err);
+    free(order);
+    free(paths);
+    return status;
+}
+
+static enum rmj_status summarize(struct preparation *preparation, const struct rmj_buf *object, struct rmj_error *err)
+{
+    Rmjob__V1__PlanSummary *summary = preparation->summary;
+    struct rmj_plan_header header;
+    memcpy(&header, object->bytes, sizeof header);
+    uint64_t tokens = header.sections[RMJ_PLAN_TOKENS].size / sizeof(int32_t);
+    struct rmj_plan_shape shape = {
+        .row_count = header.row_count,
+        .packs_per_step_bound = header.packs_per_step_bound,
+        .embedding_row_count_max = header.embedding_row_count_max,
+        .item_count_max = header.item_count_max,
+        .branch_count_max = header.branch_count_max,
+        .vocabulary_grows = (int)header.vocabulary_grows,
+        .packs = header.pack_count,
+        .tokens = tokens,
+    };
+    struct rmj_needs needs;
+    RMJ_TRY(rmj_inputs_needs(&preparation->inputs, &shape, &needs, err));
+    struct rmj_digest digest;
+    memcpy(digest.bytes, header.pairs_sum, sizeof digest.bytes);
+    summary->pairs_sum = hex_text(&digest);
+    rmj_sha256_of(object->bytes, object->size, &digest);
+    summary->digest = hex_text(&digest);
+    summary->has_pairs = summary->has_steps = summary->has_pack_tokens = summary->has_packs_per_step_bound = 1;
+    summary->has_packs = summary->has_fill = summary->has_pages = summary->has_parameters = 1;
+    summary->has_memory_bytes = 1;
+    summary->pairs = header.pair_count;
+    summary->steps = header.step_count;
+    summary->pack_tokens = header.row_count;
+    summary->packs_per_step_bound = header.packs_per_step_bound;
+    summary->packs = header.pack_count;
+    summary->fill = (double)tokens / ((double)header.pack_count * header.row_count);
+    summary->pages = needs.pages;
+    summary->parameters = needs.parameters;
+    summary->memory_bytes = needs.memory_bytes;
+    rmj_inputs_check_memory(&preparation->inputs, needs.memory_bytes, &preparation->findings);
+    if (header.pack_count_max < PACKS_PER_RANK_WANTED * preparation->inputs.max_ranks) {
+        rmj_findings_warn(&preparation->findings, "elastic.max_ranks",
+                          "a step has at most %u packs of %u tokens, too few for %u ranks to share evenly",
+                          header.pack_count_max, header.row_count, preparation->inputs.max_ranks);
+    }
+    return RMJ_OK;
+}
+
+static enum rmj_status store_plan(const struct preparation *preparation, struct rmj_store *store, const char *prefix,
+                                  const struct rmj_buf *object, struct rmj_error *err)
+{
+    struct rmj_buf key;
+    struct rmj_digest digest;
+    rmj_buf_init(&key, 4096);
+    size_t length = strlen(prefix);
+    rmj_buf_printf(&key, "%s%splan/%s", prefix, length > 0 && prefix[length - 1] != '/' ? "/" : "",
+                   preparation->summary->digest);
+    enum rmj_status status = rmj_buf_check(&key, err);
+    if (status == RMJ_OK && rmj_digest_from_hex(&digest, preparation->summary->digest)) {
+        // Named by content: putting it again is harmless, and mends a damaged one.
+        status = rmj_store_put(store, key.bytes, object->bytes, object->size, RMJ_PUT_ANY, &digest, err);
+    }
+    rmj_buf_deinit(&key);
+    return status;
+}
+
+static enum rmj_status make_plan(struct preparation *preparation, struct rmj_store *store, const char *prefix,
+                                 struct rmj_error *err)
+{
+    struct rmj_buf object;
+    rmj_buf_init(&object, RMJ_PLAN_OBJECT_SIZE_MAX);
+    struct rmj_error own = {0};
+    enum rmj_status status = write_plan(preparation, &object, &own);
+    if (status != RMJ_OK) {
+        status = rmj_findings_take(&preparation->findings, "train.global_batch_pairs", RMJ_EXIT_DATA, &own);
+        if (status != RMJ_OK && err != NULL) {
+            *err = own;
+        }
+        goto out;
+    }
+    RMJ_GO(summarize(preparation, &object, err));
+    rmj_lineage_check(preparation->spec->base_model, preparation->contract.report, preparation->summary->pairs_sum,
+                      &preparation->findings);
+    if (preparation->findings.error_count == 0) {
+        RMJ_GO(store_plan(preparation, store, prefix, &object, err));
+    }
+out:
+    rmj_buf_deinit(&object);
+    return status;
+}
+
+static enum rmj_status pin(struct preparation *preparation, struct rmj_error *err)
+{
+    Rmjob__V1__PlanSummary *summary = preparation->summary;
+    struct rmj_digest digest;
+    char hex[RMJ_DIGEST_HEX_SIZE];
+    RMJ_TRY(rmj_model_files_digest(preparation->spec->base_model, &digest, err));
+    summary->base_digest = hex_text(&digest);
+    rmj_sha256_of(rmj_default_chat_template(), strlen(rmj_default_chat_template()), &digest);
+    summary->template_digest = hex_text(&digest);
+    combine_digests(preparation->contract.report, hex);
+    summary->data_digest = strdup(hex);
+    return RMJ_OK;
+}
+
+static enum rmj_status prepare(struct preparation *preparation, struct rmj_store *store, const char *prefix,
+                               struct rmj_error *err)
+{
+    const struct rmj_inputs *inputs = &preparation->inputs;
+    RMJ_TRY(rmj_inputs_open(&preparation->inputs, preparation->spec, &preparation->findings, err));
+    RMJ_TRY(read_benchmark(preparation, err));
+    struct rmj_contract_options options = {
+        .max_length = inputs->max_length,
+        .over_length = inputs->over_length,
+        .use_margin = inputs->use_margin,
+        .bos = inputs->renderer.bos,
+        .benchmark = preparation->benchmark.count > 0 ? &preparation->benchmark : NULL,
+    };
+    rmj_contract_init(&preparation->contract, &options, &preparation->findings);
+    if (!inputs->usable) {
+        return RMJ_OK;
+    }
+    RMJ_TRY(read_train(preparation, err));
+    RMJ_TRY(read_heldout(preparation, err));
+    if (preparation->findings.error_count > 0) {
+        return RMJ_OK;
+    }
+    RMJ_TRY(pin(preparation, err));
+    return make_plan(preparation, store, prefix, err);
+}
+
+enum rmj_status rmj_prepare_with_threads(const Rmjob__V1__JobSpec *spec, struct rmj_store *store, const char *prefix,
+                                         size_t thread_count, Rmjob__V1__PreparedRequest **result,
+                                         struct rmj_error *err)
+{
+    struct preparation preparation = {.spec = spec, .summary = malloc(sizeof *preparation.summary)};
+    Rmjob__V1__PreparedRequest *message = malloc(sizeof *message);
+    RMJ_ASSERT(message != NULL && preparation.summary != NULL);
+    rmjob__v1__plan_summary__init(preparation.summary);
+    rmj_findings_init(&preparation.findings);
+    *result = NULL;
+    enum rmj_status status = RMJ_OK;
+    RMJ_GO(rmj_pool_create(&preparation.pool, thread_count, NULL, err));
+    RMJ_GO(prepare(&preparation, store, prefix, err));
+    rmjob__v1__prepared_request__init(message);
+    int good = preparation.findings.error_count == 0;
+    rmj_findings_detach(&preparation.findings, &message->findings, &message->n_findings);
+    message->data = preparation.contract.report;
+    preparation.contract.report = NULL;
+    if (good) {
+        message->plan = preparation.summary;
+        preparation.summary = NULL;
+    }
+    *result = message;
+    message = NULL;
+out:
+    free(message);
+    if (preparation.summary != NULL) {
+        rmjob__v1__plan_summary__free_unpacked(preparation.summary, NULL);
+    }
+    rmj_contract_deinit(&preparation.contract);
+    rmj_benchmark_deinit(&preparation.benchmark);
+    rmj_findings_deinit(&preparation.findings);
+    rmj_inputs_close(&preparation.inputs);
+    rmj_pool_destroy(preparation.pool);
+    return status;
+}
+
+enum rmj_status rmj_prepare(const Rmjob__V1__JobSpec *spec, struct rmj_store *store, const char *prefix,
+                            Rmjob__V1__PreparedRequest **result, struct rmj_error *err)
+{
+    return rmj_prepare_with_threads(spec, store, prefix, rmj_prepare_thread_count(spec), result, err);
+}

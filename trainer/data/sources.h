@@ -1,0 +1,35 @@
+// The files behind the paths of a spec: local paths and s3:// objects, '*' within names.
+#ifndef RMJ_TRAINER_DATA_SOURCES_H
+#define RMJ_TRAINER_DATA_SOURCES_H
+
+#include <stddef.h>
+
+#include "base/status.h"
+#include "proto/rmjob/v1/spec.pb-c.h"
+
+#define RMJ_SOURCE_FILES_MAX 4096u
+
+struct rmj_source_file {
+    char *name;  // as the spec names it, '*' expanded
+    char *path;  // where it lies now; a temporary file for an s3:// object once it was fetched, NULL before
+    char *field; // dotted path in the spec: "data.train[0].path"
+    int temporary;
+};
+
+struct rmj_sources {
+    struct rmj_source_file *files;
+    size_t count;
+    char *directory; // of temporary files, NULL when there is none
+};
+
+// Adds the files of one path, sorted by name. A pattern that matches nothing is RMJ_NOT_FOUND; a local file is not
+// opened.
+RMJ_MUST_USE enum rmj_status rmj_sources_add(struct rmj_sources *sources, const char *path, const char *field,
+                                             struct rmj_error *err);
+// Makes sure that the file lies on this machine.
+RMJ_MUST_USE enum rmj_status rmj_sources_fetch(struct rmj_sources *sources, size_t index, struct rmj_error *err);
+// Removes the temporary copy of a file again, if there is one.
+void rmj_sources_release(struct rmj_sources *sources, size_t index);
+void rmj_sources_deinit(struct rmj_sources *sources);
+
+#endif

@@ -117,7 +117,8 @@ enum rmj_status rmj_rpc_stream_next(struct rmj_rpc_stream *stream, int64_t wait_
             return rmj_fail(err, RMJ_AGAIN, "%s: nothing came within %lld ms", stream->method, (long long)wait_ms);
         }
         on_event(stream, &event);
-        if (stream->received != NULL) {
+        // The core writes `received` before it hands out the tag; only the tag says that it is ours.
+        if (!stream->receiving && stream->received != NULL) {
             return take_message(stream, message, err);
         }
     }

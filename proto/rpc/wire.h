@@ -9,7 +9,7 @@ enum {
     RMJ_RPC_MESSAGE_BYTES_MAX = 16 * 1024 * 1024,
     RMJ_RPC_METADATA_BYTES_MAX = 256 * 1024, // findings travel in a trailer
     // A peer that is stopped, or gone without a word, is seen within the sum of these two.
-    RMJ_RPC_KEEPALIVE_TIME_MS = 5000,
+    RMJ_RPC_KEEPALIVE_TIME_MS = 4000,
     RMJ_RPC_KEEPALIVE_TIMEOUT_MS = 4000,
     RMJ_RPC_PING_INTERVAL_MIN_MS = 1000,
     RMJ_RPC_RECONNECT_MIN_MS = 100,

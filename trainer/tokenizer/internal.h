@@ -245,6 +245,11 @@ size_t rmj_space_suffix(const char *text, size_t size);                // bytes 
 uint32_t rmj_byte_rune(uint8_t byte);                                  // the byte alphabet of GPT-2
 int rmj_rune_byte(uint32_t rune);                                      // -1 when it is not of the alphabet
 
+// unicode.c: characters younger than a library's tables
+void rmj_unicode_younger(const char *category, struct rmj_buf *out); // appends their ranges for a pattern's [ ]
+bool rmj_unicode_is_opaque(uint32_t rune);                           // normalization leaves it alone
+uint32_t rmj_unicode_younger_lower(uint32_t rune);                   // itself when it is none of them
+
 // json.c: reading with messages
 RMJ_MUST_USE enum rmj_status rmj_json_text(const json_t *object, const char *where, const char *key,
                                            struct rmj_span *text, struct rmj_error *err);
@@ -259,8 +264,8 @@ typedef enum rmj_status (*rmj_part_fn)(struct rmj_tokenizer *tokenizer, const js
                                        struct rmj_error *err);
 RMJ_MUST_USE enum rmj_status rmj_json_chain(struct rmj_tokenizer *tokenizer, const json_t *value, const char *where,
                                             const char *list_key, rmj_part_fn each, struct rmj_error *err);
-// A JSON file of at most RMJ_TOKENIZER_FILE_SIZE_MAX bytes; RMJ_NOT_FOUND when absent.
-RMJ_MUST_USE enum rmj_status rmj_json_load(const char *path, json_t **document, struct rmj_error *err);
+// A JSON file of at most RMJ_TOKENIZER_FILE_SIZE_MAX bytes; RMJ_NOT_FOUND when absent. `flags`: jansson's.
+RMJ_MUST_USE enum rmj_status rmj_json_load(const char *path, size_t flags, json_t **document, struct rmj_error *err);
 
 // regex.c
 RMJ_MUST_USE enum rmj_status rmj_regex_compile(struct rmj_regex *regex, const char *pattern, size_t size,

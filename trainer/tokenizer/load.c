@@ -30,7 +30,7 @@ static enum rmj_status read_file(struct rmj_tokenizer *tokenizer, const char *di
         status = rmj_fail(err, RMJ_NO_MEMORY, "no memory for a path");
         goto out;
     }
-    status = rmj_json_load(path, &document, err);
+    status = rmj_json_load(path, 0, &document, err);
     if (status == RMJ_NOT_FOUND || status == RMJ_FULL) {
         status = rmj_fail(err, RMJ_DATA, "%s %s", path,
                           status == RMJ_NOT_FOUND ? "is missing; the model directory has to hold its tokenizer.json"

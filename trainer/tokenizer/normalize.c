@@ -74,9 +74,12 @@ static bool is_ascii(struct rmj_span text)
     return seen < 0x80;
 }
 
-static enum rmj_status apply_unicode(const struct rmj_normalizer *step, struct rmj_span text, struct rmj_buf *out,
-                                     struct rmj_error *err)
+static enum rmj_status map_unicode(const struct rmj_normalizer *step, struct rmj_span text, struct rmj_buf *out,
+                                   struct rmj_error *err)
 {
+    if (text.size == 0) {
+        return RMJ_OK;
+    }
     utf8proc_uint8_t *mapped = NULL;
     utf8proc_ssize_t size = utf8proc_map((const utf8proc_uint8_t *)text.text, (utf8proc_ssize_t)text.size, &mapped,
                                          (utf8proc_option_t)step->unicode_options);
@@ -89,6 +92,24 @@ static enum rmj_status apply_unicode(const struct rmj_normalizer *step, struct r
     return rmj_buf_check(out, err);
 }
 
+// What lies between opaque characters is normalized by itself: to the public tables they are starters that neither
+// decompose nor compose, and nothing moves or joins across such a one.
+static enum rmj_status apply_unicode(const struct rmj_normalizer *step, struct rmj_span text, struct rmj_buf *out,
+                                     struct rmj_error *err)
+{
+    size_t done = 0;
+    size_t offset = 0;
+    while (offset < text.size) {
+        size_t start = offset;
+        if (rmj_unicode_is_opaque(rmj_rune_next(text.text, text.size, &offset))) {
+            RMJ_TRY(map_unicode(step, (struct rmj_span){text.text + done, start - done}, out, err));
+            rmj_buf_append(out, text.text + start, offset - start);
+            done = offset;
+        }
+    }
+    return map_unicode(step, (struct rmj_span){text.text + done, text.size - done}, out, err);
+}
+
 static void apply_lowercase(struct rmj_span text, struct rmj_buf *out)
 {
     size_t offset = 0;
@@ -99,7 +120,8 @@ static void apply_lowercase(struct rmj_span text, struct rmj_buf *out)
             rmj_buf_puts(out, "i\xcc\x87");
             continue;
         }
-        rmj_buf_append(out, bytes, rmj_rune_put(bytes, (uint32_t)utf8proc_tolower((utf8proc_int32_t)rune)));
+        uint32_t lower = (uint32_t)utf8proc_tolower((utf8proc_int32_t)rune);
+        rmj_buf_append(out, bytes, rmj_rune_put(bytes, lower == rune ? rmj_unicode_younger_lower(rune) : lower));
     }
 }
 

@@ -4,11 +4,39 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PATTERN_SIZE_MAX ((size_t)64 << 10)
+#define PATTERN_SIZE_MAX ((size_t)1 << 20)
 
 // PCRE2's \s also takes U+180E, and its \w misses marks and letter-like symbols; the public implementation's do not.
 static const char *const SPACE_SET = "\\p{White_Space}";
 static const char *const WORD_SET = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}";
+
+static void put_word_set(struct rmj_buf *out)
+{
+    rmj_buf_puts(out, WORD_SET);
+    rmj_unicode_younger("w", out);
+}
+
+// \p{L} and the like with the characters that PCRE2 does not know yet. Returns the size of what it read, 0 when the
+// escape at `text` is no general category.
+static size_t rewrite_category(struct rmj_buf *out, const char *text, size_t size, bool in_class)
+{
+    bool negated = text[1] == 'P';
+    const char *end = size > 3 && text[2] == '{' ? memchr(text, '}', size < 6 ? size : 6) : NULL;
+    if (end == NULL || end - text < 4 || strchr("LMNPS", text[3]) == NULL || (negated && in_class)) {
+        return 0;
+    }
+    char category[3] = {0};
+    memcpy(category, text + 3, (size_t)(end - text) - 3);
+    if (!in_class) {
+        rmj_buf_puts(out, negated ? "[^" : "[");
+    }
+    rmj_buf_printf(out, "\\p{%s}", category);
+    rmj_unicode_younger(category, out);
+    if (!in_class) {
+        rmj_buf_putc(out, ']');
+    }
+    return (size_t)(end - text) + 1;
+}
 
 static enum rmj_status rewrite_escape(struct rmj_buf *out, char letter, bool in_class, const char *where,
                                       struct rmj_error *err)
@@ -21,11 +49,15 @@ static enum rmj_status rewrite_escape(struct rmj_buf *out, char letter, bool in_
         rmj_buf_puts(out, "\\P{White_Space}");
         return RMJ_OK;
     case 'w':
-        rmj_buf_printf(out, in_class ? "%s" : "[%s]", WORD_SET);
+        rmj_buf_puts(out, in_class ? "" : "[");
+        put_word_set(out);
+        rmj_buf_puts(out, in_class ? "" : "]");
         return RMJ_OK;
     case 'W':
         if (!in_class) {
-            rmj_buf_printf(out, "[^%s]", WORD_SET);
+            rmj_buf_puts(out, "[^");
+            put_word_set(out);
+            rmj_buf_putc(out, ']');
             return RMJ_OK;
         }
         break;
@@ -56,6 +88,13 @@ static enum rmj_status rewrite(struct rmj_buf *out, const char *pattern, size_t 
     for (size_t i = 0; i < size; i++) {
         char c = pattern[i];
         if (c == '\\' && i + 1 < size) {
+            size_t taken = pattern[i + 1] == 'p' || pattern[i + 1] == 'P'
+                               ? rewrite_category(out, pattern + i, size - i, in_class)
+                               : 0;
+            if (taken > 0) {
+                i += taken - 1;
+                continue;
+            }
             RMJ_TRY(rewrite_escape(out, pattern[++i], in_class, where, err));
             continue;
         }

@@ -15,7 +15,8 @@ struct special {
 };
 
 // NULL in *document when the file is absent.
-static enum rmj_status load_optional(const char *directory, const char *name, json_t **document, struct rmj_error *err)
+static enum rmj_status load_optional(const char *directory, const char *name, size_t flags, json_t **document,
+                                     struct rmj_error *err)
 {
     *document = NULL;
     char *path = rmj_fs_join(directory, name);
@@ -24,7 +25,7 @@ static enum rmj_status load_optional(const char *directory, const char *name, js
     }
     enum rmj_status status = RMJ_OK;
     if (rmj_fs_exists(path)) {
-        status = rmj_json_load(path, document, err);
+        status = rmj_json_load(path, flags, document, err);
     }
     free(path);
     return status;
@@ -133,8 +134,9 @@ enum rmj_status rmj_special_load(struct rmj_tokenizer *tokenizer, const char *di
     static const char *const names[] = {"tokenizer_config.json", "special_tokens_map.json", "config.json"};
     json_t *documents[3] = {0};
     enum rmj_status status = RMJ_OK;
+    // Only config.json's numbers are read. The others may hold a model_max_length of 1e30, which no integer takes.
     for (size_t i = 0; i < 3; i++) {
-        RMJ_GO(load_optional(directory, names[i], &documents[i], err));
+        RMJ_GO(load_optional(directory, names[i], i < 2 ? JSON_DECODE_INT_AS_REAL : 0, &documents[i], err));
     }
     for (size_t i = 0; i < RMJ_COUNT(specials); i++) {
         RMJ_GO(read_token(tokenizer, documents[0], names[0], &specials[i], err));

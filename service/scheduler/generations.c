@@ -338,12 +338,6 @@ static void start(struct rmj_scheduler *scheduler, struct rmj_job *job, const st
     }
 }
 
-static uint32_t ranks_needed(const struct rmj_job *job)
-{
-    // A min_ranks raised over what the job holds counts once the slots are granted, or two such jobs wait for ever.
-    return job->record.min_ranks < job->grant ? job->record.min_ranks : job->grant;
-}
-
 void rmj_generation_start_if_due(struct rmj_scheduler *scheduler, struct rmj_job *job)
 {
     if (job->generation_state != RMJ_GENERATION_NONE || job->recover_ms) {
@@ -356,13 +350,17 @@ void rmj_generation_start_if_due(struct rmj_scheduler *scheduler, struct rmj_job
                      "every rank was lost (last: %s); starting %u again, from the newest checkpoint", job->trouble,
                      job->grant);
     }
-    if (scheduler->now_ms < job->not_before_ms || found.count == 0) {
+    if (job->grant >= job->record.min_ranks && (scheduler->now_ms < job->not_before_ms || found.count == 0)) {
+        return;
+    }
+    if (job->grant < job->record.min_ranks) {
+        scheduler->queue_dirty = 1; // which finds the slots, or takes the job back
         return;
     }
     if (found.count < job->grant) {
         int joining = job->record.state == RMJOB__V1__JOB_STATE__LAUNCHING;
         int waits = joining && scheduler->now_ms < job->waiting_ms + scheduler->options.join_wait_ms;
-        if (found.pending || waits || found.count < ranks_needed(job)) {
+        if (found.pending || waits || found.count < job->record.min_ranks) {
             return;
         }
     }

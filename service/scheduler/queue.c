@@ -138,6 +138,18 @@ static void grow(struct rmj_scheduler *scheduler, struct rmj_job *job)
     }
 }
 
+// min_ranks was raised over what the job can hold (or rmjobd came back with fewer slots). Two such jobs would wait for
+// each other's slots for ever, so once its generation is over it gives its own back and waits in the queue.
+static void take_back(struct rmj_scheduler *scheduler, struct rmj_job *job)
+{
+    if (rmj_job_active(job) && job->grant < job->record.min_ranks && !job->recover_ms &&
+        job->generation_state == RMJ_GENERATION_NONE) {
+        job->grant = 0;
+        rmj_job_move(scheduler, job, RMJOB__V1__JOB_STATE__QUEUED, "waits for %u rank slots", job->record.min_ranks);
+        rmj_job_settle(scheduler, job);
+    }
+}
+
 // Settling a job can end it and free slots again: another pass follows then. Each pass but the last ends, starts or
 // grows a job, so few are needed; the bound is for peace of mind, the next event goes on.
 #define PASSES_MAX 64
@@ -160,6 +172,9 @@ void rmj_queue_pass(struct rmj_scheduler *scheduler)
                     grow(scheduler, job);
                 }
             }
+        }
+        for (size_t i = 0; i < scheduler->job_count; i++) {
+            take_back(scheduler, scheduler->jobs[i]);
         }
         // A slot that another job's process held is free: whoever has the grant for it may launch now.
         for (size_t i = 0; i < scheduler->job_count; i++) {

@@ -31,7 +31,7 @@ void rmj_recovery_begin(struct rmj_scheduler *scheduler, struct rmj_job *job)
         rmj_launches_dismiss(scheduler, job, RMJ_EXIT_ASKED_TO_LEAVE, "the job no longer trains");
         return;
     }
-    job->grant = count > job->record.min_ranks ? count : job->record.min_ranks;
+    job->grant = count < job->record.max_ranks ? count : job->record.max_ranks; // the queue gives it the rest
     job->recover_ms = scheduler->now_ms + scheduler->options.reattach_wait_ms;
     uint32_t members = 0;
     for (uint32_t i = 0; i < count; i++) {

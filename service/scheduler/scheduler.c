@@ -150,8 +150,9 @@ static void on_recovered(struct rmj_scheduler *scheduler, const struct rmj_event
     if ((size_t)state < RMJ_COUNT(again) && again[state] != RMJ_ACTION_PERSIST) {
         rmj_act(scheduler, job, again[state]);
     }
+    // It settles with the first TICK: until every job is recovered nobody knows which slots are taken.
     scheduler->queue_dirty = 1;
-    rmj_job_settle(scheduler, job);
+    job->wake_ms = scheduler->now_ms;
 }
 
 static void on_prepared(struct rmj_scheduler *scheduler, struct rmj_job *job, const struct rmj_event *event)

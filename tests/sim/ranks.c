@@ -8,27 +8,6 @@
 // Words of ranks to rmjobd. A stream's words live and die with the connection; the unary calls that must arrive are
 // tried again while the child lives. Some come twice, seconds later.
 
-static void deliver(struct sim *sim, struct sim_item *item)
-{
-    struct rmj_event *event = item->event;
-    item->event = NULL;
-    int must_arrive = event->kind == RMJ_EVENT_STEP_COMMITTED || event->kind == RMJ_EVENT_MANIFEST_COMMITTED ||
-                      event->kind == RMJ_EVENT_EVALUATED || event->kind == RMJ_EVENT_RANK_FAILED_JOB;
-    const struct sim_process *sender = &sim->processes[item->index];
-    if (!sim->scheduler && must_arrive && sender->alive && sender->child_id == item->id) {
-        uint64_t id = item->id;
-        struct sim_item *again = sim_later(sim, 100, deliver, item->index);
-        again->event = event;
-        again->id = id;
-        return;
-    }
-    if (!must_arrive && item->id2 && item->id2 != sim->epoch) {
-        event->kind = RMJ_EVENT_HEARTBEAT; // its stream broke; nothing worth hearing
-        event->generation = 0;
-    }
-    sim_core(sim, event);
-}
-
 static struct rmj_event *copy_event(const struct rmj_event *event)
 {
     struct rmj_event *copy = malloc(sizeof *copy);
@@ -40,6 +19,30 @@ static struct rmj_event *copy_event(const struct rmj_event *event)
         memcpy(copy->inventory.snapshots[i].pages, event->inventory.snapshots[i].pages, SIM_PAGE_BYTES);
     }
     return copy;
+}
+
+static void deliver(struct sim *sim, struct sim_item *item)
+{
+    struct rmj_event *event = item->event;
+    item->event = NULL;
+    int index = item->index;
+    uint64_t id = item->id;
+    int must_arrive = event->kind == RMJ_EVENT_STEP_COMMITTED || event->kind == RMJ_EVENT_MANIFEST_COMMITTED ||
+                      event->kind == RMJ_EVENT_EVALUATED || event->kind == RMJ_EVENT_RANK_FAILED_JOB;
+    if (!must_arrive && item->id2 && item->id2 != sim->epoch) {
+        event->kind = RMJ_EVENT_HEARTBEAT; // its stream broke; nothing worth hearing
+        event->generation = 0;
+    }
+    struct rmj_event *kept = must_arrive ? copy_event(event) : NULL;
+    sim_core(sim, event);
+    // Answered only once its actions are done: without an answer it is said again.
+    if (kept && !sim->scheduler && sim->processes[index].child && sim->processes[index].child_id == id) {
+        struct sim_item *again = sim_later(sim, 100, deliver, index);
+        again->event = kept;
+        again->id = id;
+    } else {
+        free(kept);
+    }
 }
 
 static void send(struct sim *sim, int index, struct rmj_event *event, int may_repeat)

@@ -235,21 +235,24 @@ static enum rmj_status index_tokens(struct rmj_added *added, struct rmj_error *e
 }
 
 static enum rmj_status insert_token(struct rmj_tokenizer *tokenizer, struct rmj_tokenizer_scratch *scratch,
-                                    const struct rmj_added_token *token, struct rmj_error *err)
+                                    struct rmj_added_token *token, struct rmj_error *err)
 {
     struct rmj_added *added = &tokenizer->added;
-    if (!token->normalized) {
-        return trie_insert(&added->plain, token->content, token->id, err);
-    }
-    struct rmj_span text;
+    struct rmj_span text = token->content;
     bool at_start = true;
-    RMJ_TRY(rmj_normalize(tokenizer, scratch, token->content, &text, &at_start, err));
+    if (token->normalized) {
+        RMJ_TRY(rmj_normalize(tokenizer, scratch, token->content, &text, &at_start, err));
+    }
+    token->decoded = (struct rmj_span){rmj_span_copy(text), text.size};
+    if (token->decoded.text == NULL) {
+        return rmj_fail(err, RMJ_NO_MEMORY, "no memory for added tokens");
+    }
     if (text.size == 0) {
         return rmj_fail(err, RMJ_DATA,
                         "added token \"%.60s\" is empty after normalization; set its \"normalized\" to false",
                         token->content.text);
     }
-    return trie_insert(&added->normalized, text, token->id, err);
+    return trie_insert(token->normalized ? &added->normalized : &added->plain, text, token->id, err);
 }
 
 static enum rmj_status read_list(struct rmj_tokenizer *tokenizer, const json_t *list, struct rmj_error *err)
@@ -295,6 +298,7 @@ void rmj_added_deinit(struct rmj_added *added)
 {
     for (size_t i = 0; i < added->count; i++) {
         free((char *)added->tokens[i].content.text);
+        free((char *)added->tokens[i].decoded.text);
     }
     free(added->tokens);
     free(added->by_id);

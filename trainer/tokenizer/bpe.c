@@ -284,21 +284,24 @@ static enum rmj_status encode_piece(const struct rmj_vocab *vocab, struct rmj_bp
 }
 
 // Pieces between characters that never join (joins.c). In front of a character without a token nothing is cut, so
-// that unks still meet and fuse.
+// that unks still meet and fuse; nor behind one that may vanish.
 static enum rmj_status encode_cut(const struct rmj_vocab *vocab, struct rmj_bpe_scratch *scratch, struct rmj_span word,
                                   struct rmj_tokens *tokens, struct rmj_error *err)
 {
     size_t start = 0;
     size_t offset = 0;
     uint32_t left = rmj_rune_next(word.text, word.size, &offset);
+    bool left_stays = !vocab->vanishes || rmj_vocab_rune_id(vocab, left) >= 0;
     while (offset < word.size) {
         size_t at = offset;
         uint32_t right = rmj_rune_next(word.text, word.size, &offset);
-        if (!rmj_joins_has(vocab, left, right) && rmj_vocab_rune_id(vocab, right) >= 0) {
+        bool right_known = rmj_vocab_rune_id(vocab, right) >= 0;
+        if (left_stays && right_known && !rmj_joins_has(vocab, left, right)) {
             RMJ_TRY(encode_piece(vocab, scratch, (struct rmj_span){word.text + start, at - start}, tokens, err));
             start = at;
         }
         left = right;
+        left_stays = !vocab->vanishes || right_known;
     }
     return encode_piece(vocab, scratch, (struct rmj_span){word.text + start, word.size - start}, tokens, err);
 }

@@ -306,7 +306,7 @@ static struct rmj_span token_text(const struct rmj_tokenizer *tokenizer, int32_t
 {
     const struct rmj_added_token *added = rmj_added_by_id(&tokenizer->added, id);
     if (added != NULL) {
-        return added->content;
+        return added->decoded;
     }
     return id >= 0 && (uint32_t)id < tokenizer->vocab.id_end ? tokenizer->vocab.texts[id] : (struct rmj_span){0};
 }

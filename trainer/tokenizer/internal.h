@@ -70,7 +70,8 @@ struct rmj_vocab {
     bool byte_fallback;
     bool fuse_unk;
     bool ignore_merges;
-    bool can_cut; // no merge starts at a byte token or unk, so text may be cut where characters never join
+    bool vanishes; // some character may become no id at all, so that its neighbours meet
+    bool can_cut;  // no merge starts at a byte token or unk, so text may be cut where characters never join
 };
 
 struct rmj_regex {
@@ -155,6 +156,7 @@ struct rmj_trie {
 
 struct rmj_added_token {
     struct rmj_span content;
+    struct rmj_span decoded; // what the public decoder shows: the content, normalized where the token is
     int32_t id;
     bool single_word;
     bool lstrip;
@@ -274,7 +276,16 @@ RMJ_MUST_USE enum rmj_status rmj_regex_compile(struct rmj_regex *regex, const ch
 RMJ_MUST_USE enum rmj_status rmj_regex_read(struct rmj_regex *regex, const json_t *object, const char *where,
                                             struct rmj_error *err);
 void rmj_regex_deinit(struct rmj_regex *regex);
-// The next match at or after `from` in valid UTF-8: 1, 0 when there is none, -1 with `err` set when it gave up.
+// Where a walk over the matches of a text stands. Starts as {.last_end = SIZE_MAX}.
+struct rmj_regex_walk {
+    size_t from;
+    size_t last_end; // of the match before
+};
+// The next match in valid UTF-8: 1, 0 when there is none, -1 with `err` set when it gave up. No match is empty right
+// behind another one.
+int rmj_regex_next(const struct rmj_regex *regex, struct rmj_tokenizer_scratch *scratch, struct rmj_span text,
+                   struct rmj_regex_walk *walk, size_t *start, size_t *end, struct rmj_error *err);
+// The first match at or after `from`.
 int rmj_regex_find(const struct rmj_regex *regex, struct rmj_tokenizer_scratch *scratch, struct rmj_span text,
                    size_t from, size_t *start, size_t *end, struct rmj_error *err);
 

@@ -129,22 +129,15 @@ enum rmj_status rmj_replace(const struct rmj_regex *pattern, struct rmj_span con
                             struct rmj_tokenizer_scratch *scratch, struct rmj_span text, struct rmj_buf *out,
                             struct rmj_error *err)
 {
+    struct rmj_regex_walk walk = {.last_end = SIZE_MAX};
     size_t done = 0;
-    size_t from = 0;
     size_t start;
     size_t end;
     int found;
-    while ((found = rmj_regex_find(pattern, scratch, text, from, &start, &end, err)) > 0) {
+    while ((found = rmj_regex_next(pattern, scratch, text, &walk, &start, &end, err)) > 0) {
         rmj_buf_append(out, text.text + done, start - done);
         rmj_buf_append(out, content.text, content.size);
         done = end;
-        from = end;
-        if (start == end) {
-            if (end == text.size) {
-                break;
-            }
-            rmj_rune_next(text.text, text.size, &from);
-        }
     }
     if (found < 0) {
         return RMJ_DATA;

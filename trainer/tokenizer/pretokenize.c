@@ -254,24 +254,17 @@ static enum rmj_status segment(struct splitter *s, size_t start, size_t end, boo
 
 static enum rmj_status split(struct splitter *s, const struct rmj_pretokenizer *step, struct rmj_error *err)
 {
+    struct rmj_regex_walk walk = {.last_end = SIZE_MAX};
     size_t done = 0;
-    size_t from = 0;
     size_t start;
     size_t end;
     int found;
-    while ((found = rmj_regex_find(&step->pattern, s->scratch, s->text, from, &start, &end, err)) > 0) {
+    while ((found = rmj_regex_next(&step->pattern, s->scratch, s->text, &walk, &start, &end, err)) > 0) {
         if (done != start) {
             RMJ_TRY(segment(s, done, start, step->invert, err));
         }
         RMJ_TRY(segment(s, start, end, !step->invert, err));
         done = end;
-        from = end;
-        if (start == end) {
-            if (end == s->text.size) {
-                break;
-            }
-            rmj_rune_next(s->text.text, s->text.size, &from);
-        }
     }
     if (found < 0) {
         return RMJ_DATA;

@@ -211,3 +211,21 @@ int rmj_regex_find(const struct rmj_regex *regex, struct rmj_tokenizer_scratch *
     }
     return 1;
 }
+
+int rmj_regex_next(const struct rmj_regex *regex, struct rmj_tokenizer_scratch *scratch, struct rmj_span text,
+                   struct rmj_regex_walk *walk, size_t *start, size_t *end, struct rmj_error *err)
+{
+    int found;
+    while ((found = rmj_regex_find(regex, scratch, text, walk->from, start, end, err)) > 0) {
+        walk->from = *end;
+        if (*start != *end || *end != walk->last_end) {
+            walk->last_end = *end;
+            break;
+        }
+        if (*end == text.size) {
+            return 0;
+        }
+        rmj_rune_next(text.text, text.size, &walk->from);
+    }
+    return found;
+}

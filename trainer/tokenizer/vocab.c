@@ -149,10 +149,12 @@ static enum rmj_status read_characters(struct rmj_vocab *vocab, struct rmj_error
         }
         (*page)[rune % 256] = (int32_t)id;
     }
+    vocab->vanishes = false;
     for (unsigned byte = 0; byte < 256; byte++) {
         char name[8];
         snprintf(name, sizeof name, "<0x%02X>", byte);
         vocab->byte_fallback_ids[byte] = rmj_text_map_find(&vocab->map, name, strlen(name));
+        vocab->vanishes = vocab->vanishes || vocab->byte_fallback_ids[byte] < 0;
         vocab->byte_level_ids[byte] = rmj_vocab_rune_id(vocab, rmj_byte_rune((uint8_t)byte));
     }
     return RMJ_OK;
@@ -184,11 +186,13 @@ static enum rmj_status read_options(struct rmj_vocab *vocab, const json_t *model
     RMJ_TRY(rmj_json_bool(model, "model", "byte_fallback", false, &vocab->byte_fallback, err));
     RMJ_TRY(rmj_json_bool(model, "model", "fuse_unk", false, &vocab->fuse_unk, err));
     RMJ_TRY(rmj_json_bool(model, "model", "ignore_merges", false, &vocab->ignore_merges, err));
+    vocab->vanishes = vocab->vanishes || !vocab->byte_fallback;
     vocab->unk_id = -1;
     const json_t *unk = json_object_get(model, "unk_token");
     if (unk != NULL && !json_is_null(unk)) {
         struct rmj_span text;
         RMJ_TRY(rmj_json_text(model, "model", "unk_token", &text, err));
+        vocab->vanishes = false;
         vocab->unk_id = rmj_text_map_find(&vocab->map, text.text, text.size);
         if (vocab->unk_id < 0) {
             return rmj_fail(err, RMJ_DATA, "model.unk_token \"%.60s\" is not in model.vocab", text.text);

@@ -12,17 +12,21 @@
 static const char *const subsets[RMJ_SUBSET_COUNT] = {"Factuality", "Precise IF", "Math", "Safety", "Focus", "Ties"};
 #define TIES 5
 
+static void row_deinit(struct rmj_benchmark_row *row)
+{
+    for (uint32_t i = 0; i < row->completion_count; i++) {
+        free(row->completions[i]);
+    }
+    free(row->completions);
+    free(row->id);
+    free(row->subset);
+    free(row->prompt);
+}
+
 void rmj_benchmark_deinit(struct rmj_benchmark *benchmark)
 {
     for (size_t i = 0; i < benchmark->count; i++) {
-        struct rmj_benchmark_row *row = &benchmark->rows[i];
-        for (uint32_t j = 0; j < row->completion_count; j++) {
-            free(row->completions[j]);
-        }
-        free(row->completions);
-        free(row->id);
-        free(row->subset);
-        free(row->prompt);
+        row_deinit(&benchmark->rows[i]);
     }
     free(benchmark->rows);
     *benchmark = (struct rmj_benchmark){0};
@@ -101,7 +105,7 @@ static enum rmj_status read_row(struct rmj_benchmark *benchmark, const char *lin
                                 struct rmj_error *err)
 {
     json_t *root = NULL;
-    struct rmj_benchmark_row *row = &benchmark->rows[benchmark->count++];
+    struct rmj_benchmark_row *row = &benchmark->rows[benchmark->count];
     *row = (struct rmj_benchmark_row){0};
     enum rmj_status status = RMJ_OK;
     RMJ_GO(rmj_row_json(&root, line, size, ended, err));
@@ -112,7 +116,11 @@ static enum rmj_status read_row(struct rmj_benchmark *benchmark, const char *lin
     row->correct_count = row->completion_count;
     RMJ_GO(take_completions(row, root, "rejected", err));
     RMJ_GO(check_row(benchmark, row, json_object_get(root, "num_correct"), row->correct_count, err));
+    benchmark->count++;
 out:
+    if (status != RMJ_OK) {
+        row_deinit(row);
+    }
     json_decref(root);
     return status;
 }
@@ -192,7 +200,7 @@ static enum rmj_status read_rows(struct rmj_benchmark *benchmark, struct rmj_lin
             rmj_findings_error(findings, field, RMJ_EXIT_DATA, "%s", row_err.message);
         }
     }
-    if (benchmark->count == 0) {
+    if (rmj_lines_row(lines) == 0) {
         return rmj_fail(err, RMJ_DATA, "%s: the file is empty", name);
     }
     rmj_lines_digest(lines, &benchmark->digest);

@@ -10,6 +10,23 @@
 #define SIDE_KEY_SIZE (RMJ_DIGEST_SIZE / 2)
 #define TOKEN_COUNT_MAX (RMJ_PLAN_SECTION_SIZE_MAX / sizeof(int32_t))
 
+enum kind {
+    IDENTICAL_SIDES,
+    DUPLICATE,
+    SWAPPED,
+    OVER_LENGTH,
+    TRUNCATED,
+    CONTAMINATION,
+    SPECIAL_IN_TEXT,
+    EMPTY_SIDE,
+};
+static const char *const kind_names[] = {
+    [IDENTICAL_SIDES] = "identical_sides", [DUPLICATE] = "duplicate",   [SWAPPED] = "swapped",
+    [OVER_LENGTH] = "over_length",         [TRUNCATED] = "truncated",   [CONTAMINATION] = "contamination",
+    [SPECIAL_IN_TEXT] = "special_in_text", [EMPTY_SIDE] = "empty_side",
+};
+_Static_assert(RMJ_COUNT(kind_names) == RMJ_COUNT(((struct rmj_contract *)0)->issue_counts), "a count for every kind");
+
 static int by_prompt_key(const void *a, const void *b)
 {
     return memcmp(a, b, RMJ_PROMPT_KEY_SIZE);
@@ -24,7 +41,8 @@ void rmj_contract_init(struct rmj_contract *contract, const struct rmj_contract_
     contract->table = calloc(contract->table_size, sizeof *contract->table);
     RMJ_ASSERT(contract->report != NULL && contract->table != NULL);
     rmjob__v1__data_report__init(contract->report);
-    contract->report->issues = calloc(RMJ_ISSUES_MAX, sizeof *contract->report->issues);
+    contract->report->issues =
+        calloc(RMJ_COUNT(kind_names) * RMJ_ISSUES_PER_KIND_MAX, sizeof *contract->report->issues);
     contract->report->files = calloc(1, sizeof *contract->report->files);
     const struct rmj_benchmark *benchmark = options->benchmark;
     if (benchmark != NULL) {
@@ -69,16 +87,17 @@ void rmj_contract_begin_file(struct rmj_contract *contract, const char *name, co
     contract->file_field = field;
 }
 
-static void note(struct rmj_contract *contract, const char *kind, uint64_t row, const char *detail)
+static void note(struct rmj_contract *contract, enum kind kind, uint64_t row, const char *detail)
 {
     Rmjob__V1__DataReport *report = contract->report;
-    if (report->n_issues == RMJ_ISSUES_MAX) {
+    if (contract->issue_counts[kind] == RMJ_ISSUES_PER_KIND_MAX) {
         return;
     }
+    contract->issue_counts[kind]++;
     Rmjob__V1__DataIssue *issue = malloc(sizeof *issue);
     RMJ_ASSERT(issue != NULL);
     rmjob__v1__data_issue__init(issue);
-    issue->kind = strdup(kind);
+    issue->kind = strdup(kind_names[kind]);
     issue->path = strdup(contract->file_name);
     issue->has_row = 1;
     issue->row = row;
@@ -109,12 +128,12 @@ static int fit_length(struct rmj_contract *contract, const struct rmj_example *e
         if (shared >= marks && longest - max <= shared - marks) {
             *cut = longest - max;
             contract->file->truncated++;
-            note(contract, "truncated", example->row, detail);
+            note(contract, TRUNCATED, example->row, detail);
             return 1;
         }
     }
     contract->file->dropped_over_length++;
-    note(contract, "over_length", example->row, detail);
+    note(contract, OVER_LENGTH, example->row, detail);
     if (contract->options.over_length == RMJOB__V1__OVER_LENGTH__error) {
         rmj_findings_error(contract->findings, contract->file_field, RMJ_EXIT_DATA, "%s:%llu: %s", contract->file_name,
                            (unsigned long long)example->row, detail);
@@ -166,7 +185,7 @@ static int seen_before(struct rmj_contract *contract, uint64_t row, const uint8_
     uint32_t found = contract->table[table_place(contract, key)];
     if (found != 0) {
         contract->file->dropped_duplicate++;
-        note(contract, "duplicate", row, found_at(contract, found - 1, detail, sizeof detail, "the same pair as"));
+        note(contract, DUPLICATE, row, found_at(contract, found - 1, detail, sizeof detail, "the same pair as"));
         return 1;
     }
     uint8_t swapped[RMJ_DIGEST_SIZE];
@@ -175,7 +194,7 @@ static int seen_before(struct rmj_contract *contract, uint64_t row, const uint8_
     found = contract->table[table_place(contract, swapped)];
     if (found != 0) {
         contract->report->swapped++;
-        note(contract, "swapped", row,
+        note(contract, SWAPPED, row,
              found_at(contract, found - 1, detail, sizeof detail, "chosen and rejected exchanged against"));
     }
     return 0;
@@ -234,7 +253,7 @@ static void look_for_benchmark(struct rmj_contract *contract, const struct rmj_e
         bsearch(example->prompt_key, contract->prompt_keys, contract->prompt_key_count, sizeof *contract->prompt_keys,
                 by_prompt_key) != NULL) {
         contract->report->contaminated++;
-        note(contract, "contamination", example->row, "the prompt is also in RewardBench 2");
+        note(contract, CONTAMINATION, example->row, "the prompt is also in RewardBench 2");
     }
 }
 
@@ -309,14 +328,14 @@ enum rmj_status rmj_contract_take(void *context, const struct rmj_example *examp
         char detail[80];
         snprintf(detail, sizeof detail, "%u special tokens inside the text", example->special_count);
         contract->special_rows++;
-        note(contract, "special_in_text", example->row, detail);
+        note(contract, SPECIAL_IN_TEXT, example->row, detail);
     }
     if (example->empty_side) {
-        note(contract, "empty_side", example->row, "a side's last turn is empty");
+        note(contract, EMPTY_SIDE, example->row, "a side's last turn is empty");
     }
     if (equal_sides(example)) {
         contract->file->dropped_identical_sides++;
-        note(contract, "identical_sides", example->row, "chosen and rejected are the same");
+        note(contract, IDENTICAL_SIDES, example->row, "chosen and rejected are the same");
         return RMJ_OK;
     }
     size_t cut;

@@ -13,7 +13,8 @@
 #include "trainer/data/findings.h"
 #include "trainer/data/plan_format.h"
 
-#define RMJ_ISSUES_MAX 100u
+// Examples in the report: of each kind, so that a frequent one does not hide the others.
+#define RMJ_ISSUES_PER_KIND_MAX 12u
 
 struct rmj_contract_options {
     uint32_t max_length;
@@ -43,6 +44,7 @@ struct rmj_contract {
     // Sums behind the report's means.
     uint64_t chosen_tokens, rejected_tokens, prefix_tokens, chosen_longer;
     uint64_t special_rows, unused_margins;
+    uint32_t issue_counts[8]; // by kind, examples given
     // The file that is being read.
     const char *file_name, *file_field;
     Rmjob__V1__DataFileReport *file;

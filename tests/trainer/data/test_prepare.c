@@ -1,0 +1,502 @@
+// The data contract: what is kept, dropped, counted and refused, each with its message; and one plan for one set.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <zlib.h>
+#include <zstd.h>
+
+#include "base/buf.h"
+#include "base/fs.h"
+#include "tests/trainer/data/fixture.h"
+#include "trainer/data/plan.h"
+#include "trainer/data/prepare_internal.h"
+#include "trainer/data/template.h"
+
+static char *directory, *model;
+static struct rmj_store *store;
+
+static int set_up(void **state)
+{
+    (void)state;
+    directory = fixture_directory();
+    model = fixture_model(directory, "model", 1, 0);
+    char *path = rmj_fs_join(directory, "store");
+    struct rmj_error err = {0};
+    if (rmj_store_open(&store, path, 1, NULL, &err) != RMJ_OK) {
+        fprintf(stderr, "%s\n", err.message);
+        return -1;
+    }
+    free(path);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    rmj_store_close(store);
+    free(model);
+    fixture_remove(directory);
+    return 0;
+}
+
+static Rmjob__V1__PreparedRequest *prepare(const Rmjob__V1__JobSpec *spec, size_t threads)
+{
+    Rmjob__V1__PreparedRequest *result = NULL;
+    struct rmj_error err = {0};
+    if (rmj_prepare_with_threads(spec, store, "job", threads, &result, &err) != RMJ_OK) {
+        fail_msg("%s", err.message);
+    }
+    assert_int_equal(result->plan == NULL, fixture_error_count(result->findings, result->n_findings) > 0);
+    return result;
+}
+
+static void free_result(Rmjob__V1__PreparedRequest *result)
+{
+    rmjob__v1__prepared_request__free_unpacked(result, NULL);
+}
+
+static Rmjob__V1__PreparedRequest *prepare_text(const char *text)
+{
+    char *path = fixture_write_text(directory, "train.jsonl", text);
+    Rmjob__V1__JobSpec *spec = fixture_spec(model, path);
+    Rmjob__V1__PreparedRequest *result = prepare(spec, 1);
+    fixture_spec_free(spec);
+    free(path);
+    return result;
+}
+
+#define GOOD                                                                                                           \
+    "{\"chosen\":\"\\n\\nHuman: hi\\n\\nAssistant: yes\",\"rejected\":\"\\n\\nHuman: hi\\n\\nAssistant: no\"}\n"
+
+// A broken row after a good one, and what is said about it.
+static const struct {
+    const char *row, *message;
+} broken_rows[] = {
+    {"\n", "train.jsonl:2: an empty line: remove it"},
+    {"   \r\n", "train.jsonl:2: an empty line: remove it"},
+    {"{\"chosen\":\"a\",\"rejected\":\"\xff\"}\n", "train.jsonl:2: byte 27 (0xff) is not UTF-8"},
+    {"{\"chosen\":\"a\",\"rejected\":\"\xed\xa0\x80\"}\n", "train.jsonl:2: byte 27 (0xed) is not UTF-8"},
+    {"{\"chosen\":\"a\",\"reje", "train.jsonl:2: the last line is cut off: the file was not written whole"},
+    {"{\"chosen\":\"a\",\"rejected\":\"b\"\n", "train.jsonl:2: column 28: not JSON"},
+    {"{\"chosen\":\"a\\u0000\",\"rejected\":\"b\"}\n", "train.jsonl:2: a text holds a NUL character"},
+    {"[1,2]\n", "train.jsonl:2: a list, not an object"},
+    {"7\n", "train.jsonl:2: a number, not an object"},
+    {"\"x\"\n", "train.jsonl:2: text, not an object"},
+    {"null\n", "train.jsonl:2: null, not an object"},
+    {"true\n", "train.jsonl:2: true or false, not an object"},
+    {"{\"chosen\":\"a\"}\n", "train.jsonl:2: no column 'rejected'; found: chosen"},
+    {"{\"rejected\":\"a\",\"id\":3}\n", "train.jsonl:2: no column 'chosen'; found: rejected, id"},
+    {"{}\n", "train.jsonl:2: no column 'chosen'; found: no columns"},
+    {"{\"chosen\":\"a\",\"chosen\":\"b\",\"rejected\":\"c\"}\n", "train.jsonl:2: column 2"},
+    {"{\"chosen\":1,\"rejected\":\"b\"}\n", "train.jsonl:2: chosen is a number; it must be text or a list of messages"},
+    {"{\"chosen\":\"a\",\"rejected\":null}\n", "train.jsonl:2: rejected is null"},
+    {"{\"chosen\":{\"from\":\"gpt\"},\"rejected\":\"b\"}\n", "train.jsonl:2: chosen is an object"},
+    {"{\"chosen\":\"a\",\"rejected\":[]}\n", "train.jsonl:2: chosen is text but rejected is a list: write both alike"},
+    {"{\"prompt\":[],\"chosen\":\"a\",\"rejected\":\"b\"}\n", "train.jsonl:2: chosen is text but prompt is a list"},
+    {"{\"prompt\":7,\"chosen\":\"a\",\"rejected\":\"b\"}\n", "train.jsonl:2: prompt is a number"},
+    {"{\"chosen\":\"\",\"rejected\":\"\"}\n", "train.jsonl:2: chosen and rejected are both empty"},
+    {"{\"chosen\":[],\"rejected\":[]}\n", "train.jsonl:2: chosen and rejected are both empty"},
+    {"{\"chosen\":[1],\"rejected\":[]}\n", "train.jsonl:2: chosen[0] is a number; a message is"},
+    {"{\"chosen\":[{\"from\":\"gpt\",\"value\":\"x\"}],\"rejected\":[]}\n",
+     "train.jsonl:2: chosen[0] is an object without role and content"},
+    {"{\"chosen\":[{\"role\":\"tool\",\"content\":\"x\"}],\"rejected\":[]}\n",
+     "train.jsonl:2: chosen[0]: role 'tool': roles are"},
+    {"{\"chosen\":[{\"role\":\"user\",\"content\":\"x\"},{\"role\":\"system\",\"content\":\"x\"}],\"rejected\":[]}\n",
+     "train.jsonl:2: chosen[1]: message 2 is a system message"},
+    {"{\"chosen\":[{\"role\":\"user\",\"content\":\"x\",\"tool_calls\":[]}],\"rejected\":[]}\n",
+     "train.jsonl:2: chosen[0].tool_calls: messages have role and content only"},
+    {"{\"chosen\":\"a\",\"rejected\":\"b\",\"margin\":\"1\"}\n", "train.jsonl:2: margin is text; it must be a number"},
+    {"{\"chosen\":\"a\",\"rejected\":\"b\",\"margin\":1e300}\n", "train.jsonl:2: margin 1e+300 is too large"},
+    {"{\"chosen\":\"a\",\"rejected\":\"b\",\"margin\":1e999}\n", "train.jsonl:2: column"},
+    {"{\"chosen\":\"a\",\"rejected\":\"b\",\"margin\":NaN}\n", "train.jsonl:2: column"},
+    {"{\"chosen\":\"a\",\"rejected\":\"b\",\"tools\":[1]}\n", "train.jsonl:2: column 'tools' is not supported"},
+    {"{\"chosen\":\"a\",\"rejected\":\"b\",\"chosen_ids\":[1]}\n",
+     "train.jsonl:2: column 'chosen_ids' is not supported"},
+    {"{\"chosen\":\"<s>a\",\"rejected\":\"b\"}\n", "train.jsonl:2: the text holds <s>, which begins a sequence"},
+};
+
+static void broken_rows_are_refused_by_file_and_row(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < RMJ_COUNT(broken_rows); i++) {
+        char text[1024];
+        snprintf(text, sizeof text, "%s%s", GOOD, broken_rows[i].row);
+        Rmjob__V1__PreparedRequest *result = prepare_text(text);
+        assert_true(fixture_has_finding(result->findings, result->n_findings, broken_rows[i].message));
+        assert_int_equal(result->findings[0]->exit_code, 6);
+        assert_string_equal(result->findings[0]->field, "data.train[0].path");
+        free_result(result);
+    }
+}
+
+static void a_raw_nul_and_a_byte_order_mark_are_refused(void **state)
+{
+    (void)state;
+    static const char nul[] = "{\"chosen\":\"a\0\",\"rejected\":\"b\"}\n";
+    static const char mark[] = "\xef\xbb\xbf{\"chosen\":\"a\",\"rejected\":\"b\"}\n";
+    const char *const bytes[] = {nul, mark};
+    const size_t sizes[] = {sizeof nul - 1, sizeof mark - 1};
+    const char *const messages[] = {"train.jsonl:1: byte 13 is NUL", "train.jsonl:1: begins with a byte order mark"};
+    for (int i = 0; i < 2; i++) {
+        char *path = fixture_write(directory, "train.jsonl", bytes[i], sizes[i]);
+        Rmjob__V1__JobSpec *spec = fixture_spec(model, path);
+        Rmjob__V1__PreparedRequest *result = prepare(spec, 1);
+        assert_true(fixture_has_finding(result->findings, result->n_findings, messages[i]));
+        free_result(result);
+        fixture_spec_free(spec);
+        free(path);
+    }
+}
+
+static void a_row_over_the_bound_is_refused_with_its_size(void **state)
+{
+    (void)state;
+    size_t size = (size_t)10 << 20;
+    char *text = malloc(size + 64);
+    int head = snprintf(text, 64, "%s", "{\"chosen\":\"");
+    memset(text + head, 'x', size);
+    snprintf(text + head + size, 40, "\",\"rejected\":\"b\"}\n");
+    Rmjob__V1__PreparedRequest *result = prepare_text(text);
+    assert_true(fixture_has_finding(result->findings, result->n_findings,
+                                    "train.jsonl:1: the row has 10485788 bytes; at most 8388608 are read"));
+    free_result(result);
+    free(text);
+}
+
+static void files_as_a_whole_are_refused_by_name(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name, *content, *message;
+    } files[] = {
+        {"empty.jsonl", "", "empty.jsonl: the file is empty"},
+        {"a.parquet", "PAR1", "a.parquet: parquet comes with a later version: convert it to .jsonl"},
+        {"a.json", "[]", "a.json: a JSON array is not read"},
+        {"a.csv", "x", "a.csv: not a .jsonl, .jsonl.gz or .jsonl.zst file"},
+        {"a.jsonl.gz", GOOD, "a.jsonl.gz:1: the gzip stream is broken"},
+        {"a.jsonl.zst", GOOD, "a.jsonl.zst:1: the zstd stream is broken"},
+    };
+    for (size_t i = 0; i < RMJ_COUNT(files); i++) {
+        char *path = fixture_write_text(directory, files[i].name, files[i].content);
+        Rmjob__V1__JobSpec *spec = fixture_spec(model, path);
+        Rmjob__V1__PreparedRequest *result = prepare(spec, 1);
+        assert_true(fixture_has_finding(result->findings, result->n_findings, files[i].message));
+        free_result(result);
+        fixture_spec_free(spec);
+        free(path);
+    }
+    Rmjob__V1__JobSpec *spec = fixture_spec(model, "/nowhere/a.jsonl");
+    Rmjob__V1__PreparedRequest *result = prepare(spec, 1);
+    assert_true(fixture_has_finding(result->findings, result->n_findings, "cannot open /nowhere/a.jsonl"));
+    assert_int_equal(result->findings[0]->exit_code, 2);
+    free_result(result);
+    fixture_spec_free(spec);
+    spec = fixture_spec(model, "/nowhere/*.jsonl");
+    result = prepare(spec, 1);
+    assert_true(fixture_has_finding(result->findings, result->n_findings, "no file matches /nowhere/*.jsonl"));
+    free_result(result);
+    fixture_spec_free(spec);
+}
+
+static void many_pairs(struct rmj_buf *out, int count)
+{
+    rmj_buf_init(out, 1 << 22);
+    for (int i = 0; i < count; i++) {
+        rmj_buf_printf(
+            out,
+            "{\"prompt\":\"\\n\\nHuman: question %d\\n\\nAssistant:\",\"chosen\":\" answer %d%.*s\",\"rejected\":"
+            "\" other %d\",\"margin\":%d.5}\n",
+            i, i * 7, i % 40, "mmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmm", i * 3, i % 3);
+    }
+}
+
+static size_t gzip(const struct rmj_buf *in, char *out, size_t room)
+{
+    z_stream z = {0};
+    assert_int_equal(deflateInit2(&z, 6, Z_DEFLATED, 31, 8, Z_DEFAULT_STRATEGY), Z_OK);
+    z.next_in = (unsigned char *)in->bytes;
+    z.avail_in = (unsigned)in->size;
+    z.next_out = (unsigned char *)out;
+    z.avail_out = (unsigned)room;
+    assert_int_equal(deflate(&z, Z_FINISH), Z_STREAM_END);
+    size_t size = room - z.avail_out;
+    deflateEnd(&z);
+    return size;
+}
+
+// Digest of the pairs of one file; the same whatever it is packed in.
+static char *pairs_sum_of(const char *path)
+{
+    Rmjob__V1__JobSpec *spec = fixture_spec(model, path);
+    Rmjob__V1__PreparedRequest *result = prepare(spec, 1);
+    char *sum = result->plan == NULL ? NULL : strdup(result->plan->pairs_sum);
+    free_result(result);
+    fixture_spec_free(spec);
+    return sum;
+}
+
+static void plain_gzip_and_zstd_give_the_same_pairs(void **state)
+{
+    (void)state;
+    struct rmj_buf text;
+    many_pairs(&text, 700);
+    size_t room = text.size + 4096;
+    char *packed = malloc(2 * room);
+    char *plain = fixture_write(directory, "a.jsonl", text.bytes, text.size);
+    // Two gzip members one after another, as `cat a.gz b.gz` makes them: the same rows twice, so the second are
+    // dropped.
+    size_t size = gzip(&text, packed, room);
+    size += gzip(&text, packed + size, room);
+    char *zipped = fixture_write(directory, "a.jsonl.gz", packed, size);
+    char *cut = fixture_write(directory, "cut.jsonl.gz", packed, size - 300);
+    size = ZSTD_compress(packed, 2 * room, text.bytes, text.size, 3);
+    char *zstd = fixture_write(directory, "a.jsonl.zst", packed, size);
+    char *cut_zstd = fixture_write(directory, "cut.jsonl.zst", packed, size - 20);
+    char *one = pairs_sum_of(plain), *two = pairs_sum_of(zipped), *three = pairs_sum_of(zstd);
+    assert_string_equal(one, two);
+    assert_string_equal(one, three);
+    assert_null(pairs_sum_of(cut));
+    assert_null(pairs_sum_of(cut_zstd));
+    char *const all[] = {plain, zipped, cut, zstd, cut_zstd, one, two, three, packed};
+    for (size_t i = 0; i < RMJ_COUNT(all); i++) {
+        free(all[i]);
+    }
+    rmj_buf_deinit(&text);
+}
+
+static void what_is_dropped_is_counted(void **state)
+{
+    (void)state;
+    struct rmj_buf text;
+    rmj_buf_init(&text, 1 << 20);
+    rmj_buf_puts(&text, GOOD GOOD);                                       // a duplicate
+    rmj_buf_puts(&text, "{\"chosen\":\"same\",\"rejected\":\"same\"}\n"); // identical sides
+    rmj_buf_puts(&text, "{\"chosen\":\"a b\",\"rejected\":\"c\",\"margin\":1}\n");
+    rmj_buf_puts(&text, "{\"chosen\":\"c\",\"rejected\":\"a b\"}\n");         // swapped
+    rmj_buf_puts(&text, "{\"chosen\":\"x</s>y\",\"rejected\":\"z\"}\n");      // special inside
+    rmj_buf_printf(&text, "{\"chosen\":\"%0300d\",\"rejected\":\"z\"}\n", 0); // over length
+    rmj_buf_puts(&text,
+                 "{\"chosen\":\"\\n\\nHuman: q\\n\\nAssistant:\",\"rejected\":\"\\n\\nHuman: q\\n\\nAssistant: r\"}\n");
+    Rmjob__V1__PreparedRequest *result = prepare_text(rmj_buf_text(&text));
+    const Rmjob__V1__DataReport *report = result->data;
+    assert_int_equal(fixture_error_count(result->findings, result->n_findings), 0);
+    assert_int_equal(report->rows, 8);
+    assert_int_equal(report->pairs, 5);
+    assert_int_equal(report->dropped_duplicate, 1);
+    assert_int_equal(report->dropped_identical_sides, 1);
+    assert_int_equal(report->dropped_over_length, 1);
+    assert_int_equal(report->swapped, 1);
+    assert_int_equal(result->plan->pairs, 5);
+    assert_int_equal(report->n_files, 1);
+    assert_int_equal(strlen(report->files[0]->sha256), 64);
+    static const char *const kinds[] = {"duplicate",       "identical_sides", "swapped",
+                                        "special_in_text", "over_length",     "empty_side"};
+    static const int rows[] = {2, 3, 5, 6, 7, 8};
+    assert_int_equal(report->n_issues, RMJ_COUNT(kinds));
+    for (size_t i = 0; i < RMJ_COUNT(kinds); i++) {
+        assert_string_equal(report->issues[i]->kind, kinds[i]);
+        assert_int_equal(report->issues[i]->row, rows[i]);
+    }
+    assert_true(fixture_has_finding(result->findings, result->n_findings, "1 rows have a margin, which is not used"));
+    free_result(result);
+    rmj_buf_deinit(&text);
+}
+
+static void over_length_may_cut_the_prompt_or_refuse(void **state)
+{
+    (void)state;
+    struct rmj_buf text;
+    rmj_buf_init(&text, 1 << 20);
+    rmj_buf_printf(&text, "{\"prompt\":\"%0300d\",\"chosen\":\"aa\",\"rejected\":\"b\"}\n", 0);
+    char *path = fixture_write(directory, "train.jsonl", text.bytes, text.size);
+    Rmjob__V1__JobSpec *spec = fixture_spec(model, path);
+    spec->data->has_over_length = 1;
+    spec->data->over_length = RMJOB__V1__OVER_LENGTH__truncate_prompt;
+    Rmjob__V1__PreparedRequest *result = prepare(spec, 1);
+    assert_int_equal(result->data->truncated, 1);
+    assert_int_equal(result->data->pairs, 1);
+    assert_int_equal(result->data->longest_side_tokens, 256);
+    struct rmj_plan *plan;
+    struct rmj_pack pack;
+    assert_int_equal(rmj_plan_open(&plan, store, "job", result->plan->digest, NULL), RMJ_OK);
+    rmj_plan_pack(plan, 1, 0, &pack);
+    // BOS stays first, EOS last.
+    assert_int_equal(pack.tokens[0], 1);
+    assert_int_equal(pack.tokens[pack.branch_last_rows[0]], 2);
+    assert_int_equal(pack.tokens[pack.branch_last_rows[1]], 2);
+    rmj_plan_close(plan);
+    free_result(result);
+    spec->data->over_length = RMJOB__V1__OVER_LENGTH__error;
+    result = prepare(spec, 1);
+    assert_true(fixture_has_finding(result->findings, result->n_findings, "train.jsonl:1: chosen has 305 tokens"));
+    free_result(result);
+    fixture_spec_free(spec);
+    free(path);
+    rmj_buf_deinit(&text);
+}
+
+static void no_pair_left_is_refused(void **state)
+{
+    (void)state;
+    Rmjob__V1__PreparedRequest *result = prepare_text("{\"chosen\":\"same\",\"rejected\":\"same\"}\n");
+    assert_true(fixture_has_finding(result->findings, result->n_findings, "no pair is left of 1 rows"));
+    free_result(result);
+}
+
+static void a_margin_that_is_used_must_be_everywhere(void **state)
+{
+    (void)state;
+    char *path = fixture_write_text(directory, "train.jsonl",
+                                    "{\"chosen\":\"a\",\"rejected\":\"b\",\"margin\":0.5}\n"
+                                    "{\"chosen\":\"a\",\"rejected\":\"c\"}\n");
+    Rmjob__V1__JobSpec *spec = fixture_spec(model, path);
+    spec->data->has_use_margin = spec->data->use_margin = 1;
+    Rmjob__V1__PreparedRequest *result = prepare(spec, 1);
+    assert_true(fixture_has_finding(result->findings, result->n_findings, "train.jsonl:2: no margin"));
+    free_result(result);
+    fixture_spec_free(spec);
+    free(path);
+}
+
+static void texts_and_conversations_render_alike(void **state)
+{
+    (void)state;
+    // Row by row: implicit text, explicit text, implicit messages, explicit messages; all but the first are duplicates.
+    Rmjob__V1__PreparedRequest *result = prepare_text(
+        GOOD "{\"prompt\":\"\\n\\nHuman: hi\\n\\nAssistant: \",\"chosen\":\"yes\",\"rejected\":\"no\"}\n"
+             "{\"chosen\":[{\"role\":\"user\",\"content\":\"hi\"},{\"role\":\"assistant\",\"content\":\"yes\"}],"
+             "\"rejected\":[{\"role\":\"human\",\"content\":\"hi\"},{\"role\":\"gpt\",\"content\":\"no\"}]}\n"
+             "{\"prompt\":[{\"role\":\"user\",\"content\":\"hi\"}],\"chosen\":[{\"role\":\"assistant\",\"content\":"
+             "\"yes\"}],"
+             "\"rejected\":[{\"role\":\"assistant\",\"content\":\"no\",\"name\":null}]}\n");
+    assert_int_equal(result->data->rows, 4);
+    assert_int_equal(result->data->dropped_duplicate, 3);
+    free_result(result);
+}
+
+static void one_set_gives_one_plan(void **state)
+{
+    (void)state;
+    struct rmj_buf text;
+    many_pairs(&text, 900);
+    char *path = fixture_write(directory, "train.jsonl", text.bytes, text.size);
+    Rmjob__V1__JobSpec *spec = fixture_spec(model, path);
+    Rmjob__V1__PreparedRequest *first = prepare(spec, 1);
+    for (size_t threads = 1; threads <= 4; threads++) {
+        Rmjob__V1__PreparedRequest *again = prepare(spec, threads);
+        assert_string_equal(first->plan->digest, again->plan->digest);
+        assert_int_equal(protobuf_c_message_get_packed_size(&first->base),
+                         protobuf_c_message_get_packed_size(&again->base));
+        free_result(again);
+    }
+    spec->data->has_order = 1;
+    spec->data->order = RMJOB__V1__DATA_ORDER__as_given;
+    Rmjob__V1__PreparedRequest *given = prepare(spec, 2);
+    assert_string_not_equal(first->plan->digest, given->plan->digest);
+    assert_string_equal(first->plan->pairs_sum, given->plan->pairs_sum);
+    struct rmj_plan *plan;
+    assert_int_equal(rmj_plan_open(&plan, store, "job", given->plan->digest, NULL), RMJ_OK);
+    for (uint64_t i = 0; i < 900; i++) {
+        const char *from;
+        uint64_t row;
+        rmj_plan_pair_source(plan, i, &from, &row);
+        assert_int_equal(row, i + 1);
+        assert_string_equal(from, path);
+    }
+    assert_int_equal(rmj_plan_info(plan)->vocabulary_grows, 1);
+    assert_int_equal(rmj_plan_info(plan)->pad_token, FIXTURE_VOCABULARY);
+    rmj_plan_close(plan);
+    free_result(first);
+    free_result(given);
+    fixture_spec_free(spec);
+    free(path);
+    rmj_buf_deinit(&text);
+}
+
+static void patterns_take_files_in_name_order(void **state)
+{
+    (void)state;
+    free(fixture_write_text(directory, "part-2.jsonl", "{\"chosen\":\"a\",\"rejected\":\"b\"}\n"));
+    free(fixture_write_text(directory, "part-10.jsonl", "{\"chosen\":\"a\",\"rejected\":\"c\"}\n"));
+    char *pattern = rmj_fs_join(directory, "part-*.jsonl");
+    Rmjob__V1__JobSpec *spec = fixture_spec(model, pattern);
+    Rmjob__V1__PreparedRequest *result = prepare(spec, 1);
+    assert_int_equal(result->data->n_files, 2);
+    assert_non_null(strstr(result->data->files[0]->path, "part-10.jsonl"));
+    free_result(result);
+    fixture_spec_free(spec);
+    free(pattern);
+}
+
+static void a_model_that_has_seen_the_data_is_refused(void **state)
+{
+    (void)state;
+    char *path = fixture_write_text(directory, "train.jsonl", GOOD);
+    char *other = fixture_model(directory, "seen", 2, 0);
+    Rmjob__V1__JobSpec *spec = fixture_spec(other, path);
+    Rmjob__V1__PreparedRequest *first = prepare(spec, 1);
+    assert_non_null(first->plan);
+    char lineage[512];
+    snprintf(lineage, sizeof lineage,
+             "{\"report\":{\"data\":{\"files\":[{\"sha256\":\"%s\"}]},\"plan\":{\"pairs_sum\":\"00\"}}}",
+             first->data->files[0]->sha256);
+    free(fixture_write_text(other, "rmjob.json", lineage));
+    Rmjob__V1__PreparedRequest *second = prepare(spec, 1);
+    assert_true(fixture_has_finding(second->findings, second->n_findings, "trained on this very file already"));
+    free_result(second);
+    snprintf(lineage, sizeof lineage, "{\"report\":{\"data\":{\"files\":[]},\"plan\":{\"pairs_sum\":\"%s\"}}}",
+             first->plan->pairs_sum);
+    free(fixture_write_text(other, "rmjob.json", lineage));
+    second = prepare(spec, 1);
+    assert_true(fixture_has_finding(second->findings, second->n_findings, "trained on the same pairs already"));
+    free_result(second);
+    free(fixture_write_text(other, "rmjob.json", "{\"report\":"));
+    second = prepare(spec, 1);
+    assert_true(fixture_has_finding(second->findings, second->n_findings, "rmjob.json:1:"));
+    free_result(second);
+    free_result(first);
+    fixture_spec_free(spec);
+    free(path);
+    free(other);
+}
+
+static void a_damaged_plan_object_is_not_opened(void **state)
+{
+    (void)state;
+    Rmjob__V1__PreparedRequest *result = prepare_text(GOOD);
+    char key[128];
+    struct rmj_plan *plan = NULL;
+    snprintf(key, sizeof key, "job/plan/%s", result->plan->digest);
+    assert_int_equal(rmj_store_put(store, key, "RMJPLAN1", 8, RMJ_PUT_ANY, NULL, NULL), RMJ_OK);
+    assert_int_equal(rmj_plan_open(&plan, store, "job", result->plan->digest, NULL), RMJ_CORRUPT);
+    assert_int_equal(rmj_store_delete(store, key, NULL), RMJ_OK);
+    assert_int_equal(rmj_plan_open(&plan, store, "job", result->plan->digest, NULL), RMJ_NOT_FOUND);
+    assert_int_equal(rmj_plan_open(&plan, store, "job", "xyz", NULL), RMJ_INVALID);
+    free_result(result);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(broken_rows_are_refused_by_file_and_row),
+        cmocka_unit_test(a_raw_nul_and_a_byte_order_mark_are_refused),
+        cmocka_unit_test(a_row_over_the_bound_is_refused_with_its_size),
+        cmocka_unit_test(files_as_a_whole_are_refused_by_name),
+        cmocka_unit_test(plain_gzip_and_zstd_give_the_same_pairs),
+        cmocka_unit_test(what_is_dropped_is_counted),
+        cmocka_unit_test(over_length_may_cut_the_prompt_or_refuse),
+        cmocka_unit_test(no_pair_left_is_refused),
+        cmocka_unit_test(a_margin_that_is_used_must_be_everywhere),
+        cmocka_unit_test(texts_and_conversations_render_alike),
+        cmocka_unit_test(one_set_gives_one_plan),
+        cmocka_unit_test(patterns_take_files_in_name_order),
+        cmocka_unit_test(a_model_that_has_seen_the_data_is_refused),
+        cmocka_unit_test(a_damaged_plan_object_is_not_opened),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}

@@ -253,7 +253,9 @@ void rmj_launches_trim(struct rmj_scheduler *scheduler, struct rmj_job *job)
         struct rmj_launch *worst = NULL;
         for (uint32_t i = 0; i < job->record.launch_count; i++) {
             struct rmj_launch *launch = &job->launches[i];
-            if (launch->dismissed || launch->member) {
+            // Of a generation that is ending, all are ready first: the highest ranks go, not the fastest.
+            int ending = job->generation_state == RMJ_GENERATION_ENDING && launch->order != RMJ_NO_RANK;
+            if (launch->dismissed || launch->member || ending) {
                 continue;
             }
             if (!worst || expendable(launch, i) > expendable(worst, (uint32_t)(worst - job->launches))) {

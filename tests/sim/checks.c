@@ -203,6 +203,10 @@ void sim_check_after(struct sim *sim, int job)
         sim_fail(sim, "%s went from its end %d to %d", record->id, owner->ended, record->state);
     }
     owner->ended = ended(record->state) ? record->state : owner->ended;
+    if (record->step > owner->step_seen) {
+        owner->step_seen = record->step;
+        owner->faults = 0;
+    }
 }
 
 // Only the newest generation makes steps, one after the other from where it resumed.

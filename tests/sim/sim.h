@@ -66,7 +66,8 @@ struct sim_job {
     uint32_t manifest_count;
     uint32_t generation; // newest announced
     uint32_t step_max;   // furthest step that was really committed
-    uint32_t faults;     // accidents made for it
+    uint32_t step_seen;  // newest step that the core knows of
+    uint32_t faults;     // accidents made for it since then
     int evaluated, gate_passes, gate_done, published, publish_fails;
     int doomed;   // its trainers crash at once, every time
     int bad_data; // a rank will stop it

@@ -372,6 +372,9 @@ void sim_rmjobd_kill(struct sim *sim)
     for (int i = 0; i < sim->process_count; i++) {
         sim->processes[i].connection = 0;
     }
+    for (int i = 0; i < sim->job_count; i++) {
+        sim->jobs[i].faults++; // words were lost: ranks may blame each other
+    }
     sim_later(sim, 10 + sim_below(sim, 5000), start_again, 0);
 }
 

@@ -19,6 +19,9 @@ void rmj_eval_close(struct rmj_eval *eval);
 uint32_t rmj_eval_pack_count(const struct rmj_eval *eval);
 // Scores of a whole evaluation, in work order.
 uint32_t rmj_eval_score_count(const struct rmj_eval *eval);
+// Sequences over the evaluation's length (data.max_length, at least 2,048, at most the model's positions) that lost
+// their end.
+uint32_t rmj_eval_truncated_count(const struct rmj_eval *eval);
 // Where the scores of a pack go: [*first, *first + *count) of the whole.
 void rmj_eval_pack_scores(const struct rmj_eval *eval, uint32_t pack, uint32_t *first, uint32_t *count);
 // Loads the exported weights and scores packs `rank`, `rank + world`, ... into scores [score_count]; others are left
@@ -29,7 +32,8 @@ RMJ_MUST_USE enum rmj_status rmj_eval_run(struct rmj_eval *eval, struct rmj_pool
 // The message that goes to the store, from the complete scores.
 Rmjob__V1__ScoredRows *rmj_eval_rows(const struct rmj_eval *eval, const float *scores);
 
-// Scores of lone texts or conversations with a model directory, for `rmjob-rank score` and tests.
+// Scores of lone texts with a model directory, for `rmjob-rank score` and tests. A conversation is given as its
+// rendered text (trainer/data/template.h).
 RMJ_MUST_USE enum rmj_status rmj_eval_score_texts(const char *model_directory, const char *const *texts, size_t count,
                                                   struct rmj_pool *pool, float *scores, struct rmj_error *err);
 

@@ -188,9 +188,6 @@ static enum rmj_status publish(const struct local_store *local, const char *temp
 static enum rmj_status local_put(struct rmj_store *store, const struct store_put *put, struct rmj_error *err)
 {
     struct local_store *local = local_of(store);
-    if (local->temporary_fd < 0) {
-        return rmj_fail(err, RMJ_DENIED, "store %s was opened for reading only", local->root);
-    }
     char temporary[TEMPORARY_NAME_SIZE];
     rmj_text_make_id(temporary, sizeof temporary, "put-", 16);
     int fd = openat(local->temporary_fd, temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
@@ -318,9 +315,6 @@ static enum rmj_status local_head(struct rmj_store *store, const char *key, uint
 static enum rmj_status local_remove(struct rmj_store *store, const char *key, struct rmj_error *err)
 {
     struct local_store *local = local_of(store);
-    if (local->temporary_fd < 0) {
-        return rmj_fail(err, RMJ_DENIED, "store %s was opened for reading only", local->root);
-    }
     const char *name;
     int parent = open_parent(local, key, 0, &name);
     if (parent < 0) {

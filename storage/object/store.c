@@ -54,8 +54,7 @@ static const char *component_fault(const char *at, size_t length)
     return NULL;
 }
 
-// What is wrong with a key, or NULL. A prefix may be empty, and may end in '/'.
-static const char *key_fault(const char *key, int is_prefix)
+const char *store_key_fault(const char *key, int is_prefix)
 {
     size_t size = strlen(key);
     if (size > STORE_KEY_SIZE_MAX) {
@@ -85,7 +84,7 @@ static const char *key_fault(const char *key, int is_prefix)
 
 static enum rmj_status check_key(const char *key, struct rmj_error *err)
 {
-    const char *fault = key_fault(key, 0);
+    const char *fault = store_key_fault(key, 0);
     return fault == NULL ? RMJ_OK : rmj_fail(err, RMJ_INVALID, "object key \"%.160s\" %s", key, fault);
 }
 
@@ -166,6 +165,7 @@ enum rmj_status rmj_store_open(struct rmj_store **store, const char *url, int wr
         return status;
     }
     (*store)->options = filled;
+    (*store)->writable = writable;
     (*store)->url = strdup(url);
     RMJ_ASSERT((*store)->url != NULL);
     return RMJ_OK;
@@ -194,8 +194,14 @@ static enum rmj_status injected(struct rmj_store *store, const char *point, cons
     return rmj_fail(err, RMJ_IO, "%s of %s in %s: injected fault", point, key, store->url);
 }
 
+static enum rmj_status check_writable(const struct rmj_store *store, struct rmj_error *err)
+{
+    return store->writable ? RMJ_OK : rmj_fail(err, RMJ_DENIED, "store %s was opened for reading only", store->url);
+}
+
 static enum rmj_status put_source(struct rmj_store *store, const struct store_put *put, struct rmj_error *err)
 {
+    RMJ_TRY(check_writable(store, err));
     RMJ_TRY(injected(store, "store.put", put->key, err));
     RMJ_TRY(store->ops->put(store, put, err));
     return injected(store, "store.put.visible", put->key, err);
@@ -359,6 +365,7 @@ enum rmj_status rmj_store_head(struct rmj_store *store, const char *key, uint64_
 enum rmj_status rmj_store_delete(struct rmj_store *store, const char *key, struct rmj_error *err)
 {
     RMJ_TRY(check_key(key, err));
+    RMJ_TRY(check_writable(store, err));
     RMJ_TRY(injected(store, "store.delete", key, err));
     return store->ops->remove(store, key, err);
 }
@@ -367,6 +374,7 @@ enum rmj_status rmj_store_copy(struct rmj_store *store, const char *from_key, co
 {
     RMJ_TRY(check_key(from_key, err));
     RMJ_TRY(check_key(to_key, err));
+    RMJ_TRY(check_writable(store, err));
     RMJ_TRY(injected(store, "store.copy", to_key, err));
     return store->ops->copy(store, from_key, to_key, err);
 }
@@ -374,7 +382,7 @@ enum rmj_status rmj_store_copy(struct rmj_store *store, const char *from_key, co
 enum rmj_status rmj_store_list(struct rmj_store *store, const char *prefix, rmj_store_each_fn each, void *context,
                                struct rmj_error *err)
 {
-    const char *fault = key_fault(prefix, 1);
+    const char *fault = store_key_fault(prefix, 1);
     if (fault != NULL) {
         return rmj_fail(err, RMJ_INVALID, "listing prefix \"%.160s\" %s", prefix, fault);
     }

@@ -17,14 +17,15 @@
 struct rmj_store;
 
 struct rmj_store_options {
-    int64_t deadline_ms; // of one call, retries included; 0: 60,000
+    int64_t deadline_ms; // of one request, retries included; large objects move in parts, each its own; 0: 60,000
     uint32_t retry_max;  // attempts after the first; 0: 8
-    size_t part_size;    // multipart part; 0: 8 MiB
+    size_t part_size;    // of objects sent or streamed in parts; 0: 8 MiB; S3 allows no less than 5 MiB
 };
 
 // Checks that the store can be reached and, when `writable`, that it can be written (a probe object is made and
 // removed). Errors: RMJ_INVALID (no such scheme), RMJ_NOT_FOUND (no such bucket or directory), RMJ_DENIED,
-// RMJ_UNREACHABLE, RMJ_FULL. A local directory is made when it is absent and `writable`.
+// RMJ_UNREACHABLE, RMJ_FULL. A local directory is made when it is absent and `writable`. A store that was opened
+// without `writable` refuses every change with RMJ_DENIED.
 RMJ_MUST_USE enum rmj_status rmj_store_open(struct rmj_store **store, const char *url, int writable,
                                             const struct rmj_store_options *options, struct rmj_error *err);
 void rmj_store_close(struct rmj_store *store);
@@ -36,8 +37,10 @@ enum rmj_put_condition {
     RMJ_PUT_IF_ABSENT, // create, else RMJ_CONFLICT (the store's 412); a retry that meets its own first success succeeds
 };
 
-// The object is visible whole or not at all. `digest` may be NULL; when given it is sent as checksum where the store
-// checks one. Over part_size bytes go up in parts, which are aborted on failure.
+// The object is visible whole or not at all. `digest` may be NULL; when given the bytes are checked against it before
+// they become visible (RMJ_CORRUPT), and it is sent as checksum where the store checks one. Over part_size bytes go up
+// in parts, which are aborted on failure. With RMJ_PUT_IF_ABSENT an attempt whose outcome was not heard of counts as
+// this call's success when the object has exactly these bytes.
 RMJ_MUST_USE enum rmj_status rmj_store_put(struct rmj_store *store, const char *key, const void *bytes, size_t size,
                                            enum rmj_put_condition condition, const struct rmj_digest *digest,
                                            struct rmj_error *err);
@@ -62,7 +65,8 @@ RMJ_MUST_USE enum rmj_status rmj_store_delete(struct rmj_store *store, const cha
 // Server-side copy inside one store where there is one, else through this machine. Whole or absent.
 RMJ_MUST_USE enum rmj_status rmj_store_copy(struct rmj_store *store, const char *from_key, const char *to_key,
                                             struct rmj_error *err);
-// Every key below prefix, sorted by bytes. Stops at the first failure of `each` and returns it.
+// Every key that begins with prefix, sorted by bytes. "a/" lists a folder; "a" would list "ab" too. Stops at the first
+// failure of `each` and returns it.
 typedef enum rmj_status (*rmj_store_each_fn)(void *context, const char *key, uint64_t size, int64_t modified_unix_ms,
                                              struct rmj_error *err);
 RMJ_MUST_USE enum rmj_status rmj_store_list(struct rmj_store *store, const char *prefix, rmj_store_each_fn each,

@@ -50,6 +50,7 @@ struct store_ops {
                             struct rmj_error *err);
     enum rmj_status (*remove)(struct rmj_store *store, const char *key, struct rmj_error *err);
     enum rmj_status (*copy)(struct rmj_store *store, const char *from_key, const char *to_key, struct rmj_error *err);
+    // Sorted by bytes, without reserved keys.
     enum rmj_status (*list)(struct rmj_store *store, const char *prefix, rmj_store_each_fn each, void *context,
                             struct rmj_error *err);
 };
@@ -59,6 +60,7 @@ struct rmj_store {
     const struct store_ops *ops;
     char *url;
     struct rmj_store_options options; // defaults filled in
+    int writable;
 };
 
 // They make the store in *store and leave url and options to the caller, which has filled `options`.
@@ -71,6 +73,8 @@ enum rmj_status store_source_read(const struct store_source *source, uint64_t of
                                   struct rmj_error *err);
 // Compares the digest of what was read with the one that the caller gave. RMJ_CORRUPT.
 enum rmj_status store_check_digest(const struct store_put *put, const struct rmj_digest *found, struct rmj_error *err);
+// What is wrong with a key, or NULL. A prefix may be empty, and may end in '/'.
+const char *store_key_fault(const char *key, int is_prefix);
 // 1 when the key or listing entry has a reserved component.
 int store_key_is_reserved(const char *key);
 

@@ -85,9 +85,6 @@ out:
 static void choose_pad(struct rmj_renderer *renderer)
 {
     int32_t pad = rmj_tokenizer_pad(renderer->tokenizer);
-    if (pad < 0) {
-        pad = rmj_tokenizer_token_id(renderer->tokenizer, RMJ_PAD_CONTENT);
-    }
     int own = pad >= 0 && pad < (int32_t)renderer->vocabulary_size && pad != renderer->eos && pad != renderer->bos;
     renderer->pad = own ? pad : (int32_t)renderer->vocabulary_size;
     renderer->vocabulary_grows = !own;

@@ -15,9 +15,6 @@
 #include "trainer/model/config.h"
 #include "trainer/tokenizer/tokenizer.h"
 
-// Content of the pad token that is added to a model whose tokenizer has none of its own.
-#define RMJ_PAD_CONTENT "<|rmjob_pad|>"
-
 // Jinja text of the template that every exported model carries (rmj_export_options.chat_template).
 const char *rmj_default_chat_template(void);
 
@@ -43,7 +40,8 @@ RMJ_MUST_USE enum rmj_status rmj_renderer_init(struct rmj_renderer *renderer, co
                                                struct rmj_error *err);
 void rmj_renderer_deinit(struct rmj_renderer *renderer);
 
-// Replaces `tokens` by BOS + text + EOS and verifies it: one BOS, EOS last, no pad, every id in the vocabulary.
+// Replaces `tokens` by BOS + text + EOS and verifies it: one BOS, EOS last (which pad
+// never is), every id in the vocabulary.
 // scratch: reused between calls. *special_count: special tokens inside the text. Threads: any, with their own scratch
 // and tokens.
 RMJ_MUST_USE enum rmj_status rmj_renderer_encode(const struct rmj_renderer *renderer, const char *text, size_t size,

@@ -88,6 +88,7 @@ static const char *const read_sql[R_COUNT] = {
     [R_PART + RMJ_JOB_PROGRESS] = "SELECT part_progress FROM jobs WHERE id=?",
     [R_PART + RMJ_JOB_EXPLAIN] = "SELECT part_explain FROM jobs WHERE id=?",
     [R_PLACES] = "SELECT rank_token, checkpoint_store, publish_store, cleaned, state FROM jobs WHERE id=?",
+    [R_UNCLEANED] = "SELECT id FROM jobs WHERE state>=8 AND cleaned=0 ORDER BY number LIMIT ?",
     [R_REQUEST] = "SELECT job FROM requests WHERE request_id=?",
     [R_LAST_SEQUENCE] = "SELECT coalesce(max(sequence), 0) FROM events WHERE job=?",
     [R_EVENTS] = "SELECT body FROM events WHERE job=? AND sequence>? ORDER BY sequence LIMIT ?",

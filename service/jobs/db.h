@@ -118,6 +118,9 @@ struct rmj_job_places {
 };
 RMJ_MUST_USE enum rmj_status rmj_db_places(struct rmj_db *db, const char *job, struct rmj_job_places *places,
                                            struct rmj_error *err);
+// Ids of jobs that ended and whose staged objects are not known to be gone; free() *jobs.
+RMJ_MUST_USE enum rmj_status rmj_db_uncleaned(struct rmj_db *db, uint32_t limit, char (**jobs)[RMJ_ID_SIZE],
+                                              size_t *count, struct rmj_error *err);
 // Job of a request id; "" when it is new.
 RMJ_MUST_USE enum rmj_status rmj_db_request(struct rmj_db *db, const char *request_id, char job[RMJ_ID_SIZE],
                                             struct rmj_error *err);

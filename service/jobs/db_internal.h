@@ -35,6 +35,7 @@ enum read_statement {
     R_PART,
     R_PART_LAST = R_PART + RMJ_JOB_PART_COUNT - 1,
     R_PLACES,
+    R_UNCLEANED,
     R_REQUEST,
     R_LAST_SEQUENCE,
     R_EVENTS,

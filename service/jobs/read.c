@@ -289,6 +289,27 @@ enum rmj_status rmj_db_places(struct rmj_db *db, const char *job, struct rmj_job
     return no_job(status, job, err);
 }
 
+enum rmj_status rmj_db_uncleaned(struct rmj_db *db, uint32_t limit, char (**jobs)[RMJ_ID_SIZE], size_t *count,
+                                 struct rmj_error *err)
+{
+    char(*ids)[RMJ_ID_SIZE] = calloc(limit, sizeof *ids);
+    RMJ_ASSERT(ids != NULL);
+    *count = 0;
+    sqlite3_stmt *statement = begin(db, R_UNCLEANED);
+    sqlite3_bind_int64(statement, 1, limit);
+    enum rmj_status status;
+    while ((status = next(db, statement, err)) == RMJ_OK && *count < limit) {
+        copy_text(ids[(*count)++], sizeof ids[0], statement, 0);
+    }
+    end(db, statement);
+    if (status != RMJ_NOT_FOUND && status != RMJ_OK) {
+        free(ids);
+        return status;
+    }
+    *jobs = ids;
+    return RMJ_OK;
+}
+
 enum rmj_status rmj_db_request(struct rmj_db *db, const char *request_id, char job[RMJ_ID_SIZE], struct rmj_error *err)
 {
     job[0] = '\0';

@@ -52,6 +52,8 @@ struct rmj_launcher_ops {
                              const struct rmj_process *process, struct rmj_error *err);
     // The process and all its children. Unknown launches are ignored.
     void (*kill)(struct rmj_launcher *launcher, const char *launch, int signal);
+    // 1 while the process is watched: started or adopted, and its exit not collected yet.
+    int (*has)(struct rmj_launcher *launcher, const char *launch);
     // Readable (poll) when an exit can be collected.
     int (*wake_fd)(const struct rmj_launcher *launcher);
     // Collects up to `max` exits. Also keeps log files within their bound.
@@ -69,6 +71,9 @@ RMJ_MUST_USE enum rmj_status rmj_launcher_local_create(struct rmj_launcher **lau
 // $RMJOB_BIN/rmjob-rank, else beside this process' own program; free() *path. RMJ_NOT_FOUND names where it was looked
 // for.
 RMJ_MUST_USE enum rmj_status rmj_launcher_find_rank(char **path, struct rmj_error *err);
+
+// Start time of a process of this machine, 0 when there is none.
+uint64_t rmj_process_start_time(int32_t pid);
 
 // Runs a short task to its end and takes its standard output (bounded by out->size_max). RMJ_TIMEOUT when it is not
 // done in time (it is killed then), RMJ_INTERNAL when it fails, with the end of its standard error. Any thread.

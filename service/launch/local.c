@@ -158,12 +158,17 @@ static void kill_launch(struct rmj_launcher *launcher, const char *launch, int s
     }
 }
 
+static int has(struct rmj_launcher *launcher, const char *launch)
+{
+    return find(local_of(launcher), launch) != NULL;
+}
+
 static int wake_fd(const struct rmj_launcher *launcher)
 {
     return ((const struct local *)launcher)->epoll_fd;
 }
 
-// What an exit means, for people. Exit codes are those of the command line (DESIGN section 12).
+// What an exit means, for people. Codes: trainer/run/exit_codes.h, which the service may not include.
 static void describe(struct rmj_launch_exit *exit)
 {
     static const struct {
@@ -171,11 +176,14 @@ static void describe(struct rmj_launch_exit *exit)
         const char *words;
     } known[] = {
         {0, "ended"},
-        {2, "refused its arguments or spec"},
-        {4, "lost the service"},
-        {5, "was refused by the service"},
-        {6, "found bad data"},
-        {7, "lost its store or machine"},
+        {1, "failed by a fault of its own (exit code 1; see its log)"},
+        {2, "did not understand its arguments (exit code 2): rmjob-rank and rmjobd are of different versions"},
+        {RMJ_EXIT_ASKED_TO_LEAVE, "left as it was asked to"},
+        {11, "cannot use its model, data or plan"},
+        {12, "was refused by the service"},
+        {13, "lost the service"},
+        {14, "had its trainer die too often in too short a time"},
+        {15, "has not enough memory"},
         {RMJ_EXIT_UNKNOWN, "is gone (exit code unknown: it was started before rmjobd restarted)"},
     };
     const char *signal_note = exit->signal == SIGKILL ? " (kill -9, or out of memory)" : "";
@@ -272,8 +280,13 @@ static void destroy(struct rmj_launcher *launcher)
     free(local);
 }
 
-static const struct rmj_launcher_ops local_ops = {
-    .start = start, .adopt = adopt, .kill = kill_launch, .wake_fd = wake_fd, .collect = collect, .destroy = destroy};
+static const struct rmj_launcher_ops local_ops = {.start = start,
+                                                  .adopt = adopt,
+                                                  .kill = kill_launch,
+                                                  .has = has,
+                                                  .wake_fd = wake_fd,
+                                                  .collect = collect,
+                                                  .destroy = destroy};
 
 enum rmj_status rmj_launcher_local_create(struct rmj_launcher **launcher, const char *program, struct rmj_error *err)
 {
@@ -295,6 +308,11 @@ enum rmj_status rmj_launcher_local_create(struct rmj_launcher **launcher, const 
     }
     *launcher = &local->base;
     return RMJ_OK;
+}
+
+uint64_t rmj_process_start_time(int32_t pid)
+{
+    return spawn_start_time(pid);
 }
 
 enum rmj_status rmj_launcher_find_rank(char **path, struct rmj_error *err)

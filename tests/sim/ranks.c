@@ -307,6 +307,15 @@ static void vote(struct sim *sim, struct sim_item *item)
             return;
         }
     }
+    const struct sim_job *job = &sim->jobs[generation->job];
+    if (job->bad_data && generation->step + 1 >= job->step_count / 2) { // seen before the step is committed
+        struct rmj_event *event = sim_event(RMJ_EVENT_RANK_FAILED_JOB, sim, generation->job);
+        event->generation = generation->number;
+        event->state = RMJOB__V1__JOB_STATE__FAILED_DATA;
+        snprintf(event->reason, sizeof event->reason, "the margin fell");
+        send(sim, generation->members[0], event, 1);
+        return;
+    }
     for (uint32_t rank = 0; rank < generation->world; rank++) {
         struct sim_item *next = sim_later(sim, sim_below(sim, 4), commit, generation->members[rank]);
         next->pointer = generation;
@@ -396,13 +405,9 @@ static void commit(struct sim *sim, struct sim_item *item)
     }
     add_snapshot(sim, process, generation, generation->step + 1);
     if (item->number == 0) {
-        int stops_job = job->bad_data && generation->step + 1 >= job->step_count / 2;
-        struct rmj_event *event =
-            sim_event(stops_job ? RMJ_EVENT_RANK_FAILED_JOB : RMJ_EVENT_STEP_COMMITTED, sim, generation->job);
+        struct rmj_event *event = sim_event(RMJ_EVENT_STEP_COMMITTED, sim, generation->job);
         event->generation = generation->number;
         event->step = generation->step + 1;
-        event->state = RMJOB__V1__JOB_STATE__FAILED_DATA;
-        snprintf(event->reason, sizeof event->reason, "%s", stops_job ? "the margin fell" : "");
         send(sim, item->index, event, 1);
     }
     if (generation->committed == generation->world) {

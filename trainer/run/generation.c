@@ -56,7 +56,8 @@ static enum rmj_status train(struct rmj_trainer *trainer, struct rmj_error *err)
         return RMJ_OK;
     }
     int finished = trainer->state->step == trainer->info->step_count;
-    if (trained && !trainer->settings.checkpoint_off && (finished || gen->leaving)) {
+    // A stop at a step may be the last this rank is seen of: ranks that leave take their memory with them.
+    if (trained && !trainer->settings.checkpoint_off && (finished || gen->stop)) {
         RMJ_TRY(rmj_checkpoint_now(trainer, err));
         gen->failed = rmj_checkpoint_violated(trainer);
     }

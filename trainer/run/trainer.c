@@ -88,8 +88,8 @@ static void answer(struct rmj_trainer *trainer, uint32_t generation, enum rmj_st
         rmj_log(RMJ_LOG_WARN, "rank", "event=generation_broke job=%s generation=%u suspect=%d reason=%s",
                 trainer->options->job, generation, suspect, rmj_log_quote(reason, sizeof reason, err->message));
     }
-    if (ready.leaving) {
-        rmj_link_flush(trainer->link, RMJ_NOTICE_MS / 5);
+    if (told) {
+        rmj_link_flush(trainer->link, RMJ_NOTICE_MS / 5); // the service decides by the manifest it knows of
     }
     rmj_link_ready(trainer->link, &ready, ready.leaving ? RMJ_NOTICE_MS / 5 : RMJ_SERVICE_GONE_MS);
 }

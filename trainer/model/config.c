@@ -1,17 +1,14 @@
 // config.json, strictly: a key is understood, known not to touch the arithmetic, or refused by its name.
 #include "trainer/model/config.h"
 
-#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/buf.h"
 #include "base/fs.h"
 #include "base/text.h"
-
-#define CONFIG_SIZE_MAX ((size_t)4 << 20)
+#include "trainer/model/json_file.h"
 
 struct reader {
     json_t *root;
@@ -365,19 +362,10 @@ static enum rmj_status read_shape(const struct reader *r, struct rmj_model_confi
 enum rmj_status rmj_model_config_read(struct rmj_model_config *config, const char *directory, struct rmj_error *err)
 {
     enum rmj_status status = RMJ_OK;
-    struct rmj_buf text;
-    rmj_buf_init(&text, CONFIG_SIZE_MAX);
     char *path = rmj_fs_join(directory, "config.json");
     struct reader r = {.path = path, .err = err};
     memset(config, 0, sizeof *config);
-    RMJ_GO(rmj_fs_read(path, &text, err));
-    json_error_t where;
-    r.root = json_loadb(rmj_buf_text(&text), text.size, JSON_REJECT_DUPLICATES, &where);
-    if (!json_is_object(r.root)) {
-        status = rmj_fail(err, RMJ_DATA, "%s:%d:%d: not a JSON object: %s", path, r.root ? 1 : where.line,
-                          r.root ? 1 : where.column, r.root ? "another value" : where.text);
-        goto out;
-    }
+    RMJ_GO(rmj_json_read(directory, "config.json", &r.root, err));
     RMJ_GO(read_architecture(&r, config));
     RMJ_GO(check_unsupported(&r, config));
     RMJ_GO(check_keys(&r));
@@ -385,7 +373,6 @@ enum rmj_status rmj_model_config_read(struct rmj_model_config *config, const cha
     RMJ_GO(read_rope(&r, config));
 out:
     json_decref(r.root);
-    rmj_buf_deinit(&text);
     free(path);
     return status;
 }

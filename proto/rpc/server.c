@@ -193,6 +193,11 @@ static void *cq_main(void *argument)
 static int start_cq_threads(struct rmj_rpc_server *server)
 {
     for (size_t i = 0; i < RMJ_RPC_CQ_COUNT; i++) {
+        for (size_t k = 0; k < RMJ_RPC_REQUESTS_OUTSTANDING; k++) {
+            if (!request_next(server, server->cqs[i])) {
+                return 0;
+            }
+        }
         struct cq_thread *argument = malloc(sizeof *argument);
         if (argument == NULL) {
             return 0;
@@ -203,11 +208,6 @@ static int start_cq_threads(struct rmj_rpc_server *server)
             return 0;
         }
         server->cq_thread_count++;
-        for (size_t k = 0; k < RMJ_RPC_REQUESTS_OUTSTANDING; k++) {
-            if (!request_next(server, server->cqs[i])) {
-                return 0;
-            }
-        }
     }
     return 1;
 }
@@ -385,13 +385,12 @@ static int wait_for(struct rmj_rpc_server *server, int for_calls, int64_t wait_m
     return waited == 0;
 }
 
-// The start failed before this queue had its thread.
-static void drain(struct rmj_rpc_server *server, grpc_completion_queue *cq)
+// The start failed before these queues had their threads: what is in them comes out here. Each up to `until`.
+static void drain_unowned(struct rmj_rpc_server *server, gpr_timespec until)
 {
-    grpc_event event;
-    do {
-        event = grpc_completion_queue_next(cq, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
-        if (event.type == GRPC_OP_COMPLETE) {
+    for (size_t i = server->cq_thread_count; i < RMJ_RPC_CQ_COUNT; i++) {
+        grpc_event event;
+        while ((event = grpc_completion_queue_next(server->cqs[i], until, NULL)).type == GRPC_OP_COMPLETE) {
             struct rmj_rpc_tag *tag = event.tag;
             if (tag->kind == RMJ_TAG_SHUTDOWN) {
                 on_shutdown_done(server);
@@ -399,7 +398,7 @@ static void drain(struct rmj_rpc_server *server, grpc_completion_queue *cq)
                 rmj_rpc_call_on_tag(tag, event.success);
             }
         }
-    } while (event.type != GRPC_QUEUE_SHUTDOWN);
+    }
 }
 
 static void stop_core(struct rmj_rpc_server *server, int64_t grace_ms)
@@ -414,17 +413,15 @@ static void stop_core(struct rmj_rpc_server *server, int64_t grace_ms)
     // while the others were cancelled is caught by the next round.
     do {
         grpc_server_cancel_all_calls(server->core);
+        drain_unowned(server, gpr_now(GPR_CLOCK_MONOTONIC));
     } while (!wait_for(server, 1, 100));
     rmj_rpc_workers_stop(server);
     for (size_t i = 0; i < RMJ_RPC_CQ_COUNT; i++) {
         grpc_completion_queue_shutdown(server->cqs[i]);
     }
-    for (size_t i = 0; i < RMJ_RPC_CQ_COUNT; i++) {
-        if (i < server->cq_thread_count) {
-            pthread_join(server->cq_threads[i], NULL);
-        } else {
-            drain(server, server->cqs[i]);
-        }
+    drain_unowned(server, gpr_inf_future(GPR_CLOCK_MONOTONIC));
+    for (size_t i = 0; i < server->cq_thread_count; i++) {
+        pthread_join(server->cq_threads[i], NULL);
     }
     grpc_server_destroy(server->core);
     for (size_t i = 0; i < RMJ_RPC_CQ_COUNT; i++) {

@@ -47,8 +47,7 @@ void rmj_page_digest(const struct rmj_page_section *sections, size_t count, stru
     rmj_sha256_final(&sha, digest);
 }
 
-// The checksum covers the tables too, so that nothing of them is trusted before it held.
-static uint64_t header_checksum(const struct page_header *header, const void *tables, size_t size)
+uint64_t page_header_checksum(const struct page_header *header, const void *tables, size_t size)
 {
     struct page_header blank = *header;
     blank.checksum = 0;
@@ -205,7 +204,7 @@ enum rmj_status rmj_page_encode(const struct rmj_page_section *sections, size_t 
     char *tables = out->bytes + start + sizeof header;
     memcpy(tables, table, count * sizeof table[0]);
     memcpy(tables + count * sizeof table[0], encoder.chunks, chunk_count * sizeof encoder.chunks[0]);
-    header.checksum = header_checksum(&header, tables, header.header_size - sizeof header);
+    header.checksum = page_header_checksum(&header, tables, header.header_size - sizeof header);
     memcpy(out->bytes + start, &header, sizeof header);
 out:
     encoder_deinit(&encoder);
@@ -348,7 +347,7 @@ static enum rmj_status read_tables(struct decoder *decoder, size_t encoded_size,
     RMJ_TRY(page_header_check(&decoder->header, raw_size, encoded_size, err));
     const uint8_t *tables = decoder->encoded + sizeof decoder->header;
     size_t size = decoder->header.header_size - sizeof decoder->header;
-    if (header_checksum(&decoder->header, tables, size) != decoder->header.checksum) {
+    if (page_header_checksum(&decoder->header, tables, size) != decoder->header.checksum) {
         return rmj_fail(err, RMJ_CORRUPT, "the page's header is damaged: its checksum does not hold");
     }
     size_t sections_size = decoder->header.section_count * sizeof decoder->sections[0];

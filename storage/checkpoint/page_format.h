@@ -73,6 +73,8 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "pages are written as 
 uint64_t page_section_chunk_count(uint64_t size, uint32_t kind);
 // Raw size of chunk `index` of a section.
 uint32_t page_section_chunk_size(uint64_t size, uint32_t kind, uint64_t index);
+// Checksum of a header and the tables behind it: nothing of them is trusted before it held.
+uint64_t page_header_checksum(const struct page_header *header, const void *tables, size_t size);
 // Most bytes that a page of raw_size can be encoded in.
 uint64_t page_encoded_size_max(uint64_t raw_size);
 // Checks what can be told from the first bytes of an object of `stored_size`. RMJ_CORRUPT with the reason.

@@ -9,6 +9,8 @@
 #include "trainer/data/prepare_internal.h"
 
 #define SAMPLE_ROWS 200u
+// Files of one list that are sampled; of the others, and of s3:// objects, only that they are there.
+#define SAMPLE_FILES_MAX 32u
 #define PACKS_PER_STEP_EXPECTED 32u
 
 static char *hex_text(const struct rmj_digest *digest)
@@ -41,6 +43,22 @@ static enum rmj_status check_benchmark(const struct rmj_inputs *inputs, struct r
     return RMJ_OK;
 }
 
+// 1 in *sample when the file's first rows are to be read.
+static enum rmj_status probe(const struct rmj_sources *sources, size_t index, struct rmj_findings *findings,
+                             int *sample, struct rmj_error *err)
+{
+    struct rmj_error own = {0};
+    enum rmj_status status = rmj_sources_probe(sources, index, sample, &own);
+    *sample = *sample && status == RMJ_OK && index < SAMPLE_FILES_MAX;
+    if (status != RMJ_OK) {
+        status = rmj_findings_take(findings, sources->files[index].field, rmj_prepare_exit_code(own.status), &own);
+        if (status != RMJ_OK && err != NULL) {
+            *err = own;
+        }
+    }
+    return status;
+}
+
 static enum rmj_status sample_train(const struct rmj_inputs *inputs, struct rmj_pool *pool,
                                     struct rmj_contract *contract, struct rmj_findings *findings, struct rmj_error *err)
 {
@@ -53,6 +71,11 @@ static enum rmj_status sample_train(const struct rmj_inputs *inputs, struct rmj_
     }
     rmj_prepare_add_sources(&sources, data->train, data->n_train, "data.train", findings);
     for (size_t i = 0; i < sources.count; i++) {
+        int sample;
+        RMJ_GO(probe(&sources, i, findings, &sample, err));
+        if (!sample) {
+            continue;
+        }
         rmj_contract_begin_file(contract, sources.files[i].name, sources.files[i].field);
         RMJ_GO(rmj_prepare_read_file(&sources, i, &inputs->renderer, pool, SAMPLE_ROWS, rmj_contract_take, contract,
                                      NULL, findings, err));
@@ -75,6 +98,11 @@ static enum rmj_status sample_heldout(const struct rmj_inputs *inputs, struct rm
     rmj_prepare_add_sources(&sources, data->heldout, data->n_heldout, "data.heldout", findings);
     for (size_t i = 0; i < sources.count; i++) {
         struct rmj_prepare_heldout heldout = {.findings = findings, .field = sources.files[i].field};
+        int sample;
+        RMJ_GO(probe(&sources, i, findings, &sample, err));
+        if (!sample) {
+            continue;
+        }
         RMJ_GO(rmj_prepare_read_file(&sources, i, &inputs->renderer, pool, SAMPLE_ROWS, rmj_prepare_check_heldout,
                                      &heldout, NULL, findings, err));
     }

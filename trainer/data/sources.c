@@ -196,6 +196,30 @@ out:
     return status;
 }
 
+enum rmj_status rmj_sources_probe(const struct rmj_sources *sources, size_t index, int *local, struct rmj_error *err)
+{
+    const struct rmj_source_file *file = &sources->files[index];
+    *local = file->path != NULL;
+    if (*local) {
+        return access(file->path, R_OK) == 0
+                   ? RMJ_OK
+                   : rmj_fail_errno(err, rmj_fs_errno_status(errno), "cannot open %s", file->name);
+    }
+    char *url = NULL;
+    const char *key = NULL;
+    struct rmj_store *store = NULL;
+    uint64_t size;
+    int64_t modified_unix_ms;
+    enum rmj_status status = RMJ_OK;
+    RMJ_GO(split_s3(file->name, &url, &key, err));
+    RMJ_GO(rmj_store_open(&store, url, 0, NULL, err));
+    RMJ_GO(rmj_store_head(store, key, &size, &modified_unix_ms, err));
+out:
+    rmj_store_close(store);
+    free(url);
+    return status;
+}
+
 void rmj_sources_release(struct rmj_sources *sources, size_t index)
 {
     struct rmj_source_file *file = &sources->files[index];

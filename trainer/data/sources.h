@@ -28,6 +28,9 @@ RMJ_MUST_USE enum rmj_status rmj_sources_add(struct rmj_sources *sources, const 
                                              struct rmj_error *err);
 // Makes sure that the file lies on this machine.
 RMJ_MUST_USE enum rmj_status rmj_sources_fetch(struct rmj_sources *sources, size_t index, struct rmj_error *err);
+// Whether the file is there, without reading it. 1 in *local when it lies on this machine.
+RMJ_MUST_USE enum rmj_status rmj_sources_probe(const struct rmj_sources *sources, size_t index, int *local,
+                                               struct rmj_error *err);
 // Removes the temporary copy of a file again, if there is one.
 void rmj_sources_release(struct rmj_sources *sources, size_t index);
 void rmj_sources_deinit(struct rmj_sources *sources);

@@ -365,7 +365,7 @@ enum rmj_status rmj_model_config_read(struct rmj_model_config *config, const cha
     char *path = rmj_fs_join(directory, "config.json");
     struct reader r = {.path = path, .err = err};
     memset(config, 0, sizeof *config);
-    RMJ_GO(rmj_json_read(directory, "config.json", &r.root, err));
+    RMJ_GO(rmj_json_file_read(directory, "config.json", &r.root, err));
     RMJ_GO(read_architecture(&r, config));
     RMJ_GO(check_unsupported(&r, config));
     RMJ_GO(check_keys(&r));

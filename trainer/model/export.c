@@ -152,7 +152,7 @@ static enum rmj_status write_weights(const struct rmj_export_options *o, const c
 static enum rmj_status write_config(const struct rmj_export_options *o, const char *directory, struct rmj_error *err)
 {
     json_t *root;
-    RMJ_TRY(rmj_json_read(o->base_directory, "config.json", &root, err));
+    RMJ_TRY(rmj_json_file_read(o->base_directory, "config.json", &root, err));
     static const char *const dropped[] = {"_name_or_path", "auto_map", "num_labels", "transformers_version"};
     for (size_t i = 0; i < RMJ_COUNT(dropped); i++) {
         json_object_del(root, dropped[i]);

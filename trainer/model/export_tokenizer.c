@@ -87,7 +87,7 @@ static enum rmj_status read_or_empty(const char *directory, const char *name, js
     int there = path != NULL && rmj_fs_exists(path);
     free(path);
     if (there) {
-        return rmj_json_read(directory, name, root, err);
+        return rmj_json_file_read(directory, name, root, err);
     }
     *root = json_object();
     return RMJ_OK;
@@ -150,7 +150,7 @@ enum rmj_status rmj_export_tokenizer(const struct rmj_export_options *o, const c
 {
     enum rmj_status status = RMJ_OK;
     json_t *tokenizer;
-    RMJ_TRY(rmj_json_read(o->base_directory, "tokenizer.json", &tokenizer, err));
+    RMJ_TRY(rmj_json_file_read(o->base_directory, "tokenizer.json", &tokenizer, err));
     if (o->vocabulary_grows) {
         RMJ_GO(add_pad_token(tokenizer, o->pad_token, err));
         RMJ_GO(rmj_json_write(directory, "tokenizer.json", tokenizer, err));

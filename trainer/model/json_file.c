@@ -8,7 +8,7 @@
 // Tokenizers of 256k tokens are about 35 MB.
 #define JSON_SIZE_MAX ((size_t)256 << 20)
 
-enum rmj_status rmj_json_read(const char *directory, const char *name, json_t **root, struct rmj_error *err)
+enum rmj_status rmj_json_file_read(const char *directory, const char *name, json_t **root, struct rmj_error *err)
 {
     enum rmj_status status = RMJ_OK;
     struct rmj_buf text;

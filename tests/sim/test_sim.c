@@ -1,6 +1,6 @@
 // Months of faults in seconds: the real core in a made-up world, seed by seed.
 //
-//   test_sim                      300 seeds (RMJOB_SIM_SEEDS=N for more, RMJOB_SIM_FIRST=S to begin at S)
+//   test_sim                      1000 seeds (RMJOB_SIM_SEEDS=N for more, RMJOB_SIM_FIRST=S to begin at S)
 //   test_sim --seed S             one seed, every event and action printed
 #include <inttypes.h>
 #include <stdio.h>
@@ -21,7 +21,7 @@ int main(int argc, char **argv)
 {
     int verbose = argc == 3 && strcmp(argv[1], "--seed") == 0;
     uint64_t first = verbose ? strtoull(argv[2], NULL, 10) : from_environment("RMJOB_SIM_FIRST", 1);
-    uint64_t count = verbose ? 1 : from_environment("RMJOB_SIM_SEEDS", 300);
+    uint64_t count = verbose ? 1 : from_environment("RMJOB_SIM_SEEDS", 1000);
     uint64_t failures = 0, events = 0, generations = 0, processes = 0, ends[16] = {0};
     for (uint64_t seed = first; seed < first + count && failures < 10; seed++) {
         sim_setup(&sim, seed);

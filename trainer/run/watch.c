@@ -3,12 +3,14 @@
 #include <math.h>
 
 // Chosen on simulated series (tests/trainer/run/test_watch.c): under unit noise the sum reaches THRESHOLD with drift
-// ALLOWANCE about once in 10^8 steps, and a fall by two standard deviations of a step margin reaches it in 20.
+// ALLOWANCE about once in 10^7 steps, and a fall by two standard deviations of a step margin reaches it in 15.
 #define LEVEL_SHARE (1.0 / 32)
 #define RECENT_SHARE (1.0 / 6)
 #define VARIANCE_SHARE (1.0 / 32)
-#define ALLOWANCE 1.0
-#define THRESHOLD 10.0
+#define ALLOWANCE 0.5
+#define THRESHOLD 16.0
+// The sum stops here, so that a fall that was made good is forgotten.
+#define SUM_MAX (2 * THRESHOLD)
 #define WARM_UP_STEPS 12u
 // A fall must also matter: the recent margin under this share of the best level there was.
 #define FALL_SHARE 0.6
@@ -55,6 +57,7 @@ int rmj_watch_step(struct rmj_watch *watch, double mean, double variance, uint32
             watch->rise_at = watch->steps;
         }
         watch->sum = larger(0, watch->sum + step);
+        watch->sum = watch->sum < SUM_MAX ? watch->sum : SUM_MAX;
     }
     track(watch, mean);
     return warm && watch->sum > THRESHOLD && watch->peak > 0 && watch->recent < FALL_SHARE * watch->peak;

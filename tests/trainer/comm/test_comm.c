@@ -24,7 +24,7 @@
 #include "base/rng.h"
 #include "trainer/comm/comm.h"
 
-enum { WORLD_MAX = 8, CONNECT_MS = 10000, DEADLINE_MS = 20000, SHORT_MS = 400 };
+enum { WORLD_MAX = 8, CONNECT_MS = 10000, DEADLINE_MS = 20000, SHORT_MS = 1500 };
 
 struct world {
     uint32_t size;

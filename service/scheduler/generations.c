@@ -350,11 +350,11 @@ void rmj_generation_start_if_due(struct rmj_scheduler *scheduler, struct rmj_job
                      "every rank was lost (last: %s); starting %u again, from the newest checkpoint", job->trouble,
                      job->grant);
     }
-    if (job->grant >= job->record.min_ranks && (scheduler->now_ms < job->not_before_ms || found.count == 0)) {
+    if (job->grant < job->record.min_ranks) {
+        scheduler->queue_dirty = 1; // the queue finds the slots, or takes the job back
         return;
     }
-    if (job->grant < job->record.min_ranks) {
-        scheduler->queue_dirty = 1; // which finds the slots, or takes the job back
+    if (scheduler->now_ms < job->not_before_ms || found.count == 0) {
         return;
     }
     if (found.count < job->grant) {

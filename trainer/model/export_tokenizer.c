@@ -116,9 +116,9 @@ static enum rmj_status write_special_tokens(const struct rmj_export_options *o, 
     set_token(root, "eos_token", token_text(tokenizer, o->config->eos_token), 0);
     set_token(root, "pad_token", token_text(tokenizer, o->pad_token), 1);
     json_t *decoder = json_object_get(root, "added_tokens_decoder");
-    if (is_config && o->vocabulary_grows && decoder != NULL) {
-        char id[16];
-        snprintf(id, sizeof id, "%d", o->pad_token);
+    char id[16];
+    snprintf(id, sizeof id, "%d", o->pad_token);
+    if (is_config && decoder != NULL && json_object_get(decoder, id) == NULL) {
         json_object_set_new(decoder, id,
                             json_pack("{s:s,s:b,s:b,s:b,s:b,s:b}", "content", token_text(tokenizer, o->pad_token),
                                       "lstrip", 0, "normalized", 0, "rstrip", 0, "single_word", 0, "special", 1));
@@ -151,7 +151,8 @@ enum rmj_status rmj_export_tokenizer(const struct rmj_export_options *o, const c
     enum rmj_status status = RMJ_OK;
     json_t *tokenizer;
     RMJ_TRY(rmj_json_file_read(o->base_directory, "tokenizer.json", &tokenizer, err));
-    if (o->vocabulary_grows) {
+    // Where the embedding has rows that no token uses, the added token takes the first of them and nothing grows.
+    if (o->vocabulary_grows || token_text(tokenizer, o->pad_token) == NULL) {
         RMJ_GO(add_pad_token(tokenizer, o->pad_token, err));
         RMJ_GO(rmj_json_write(directory, "tokenizer.json", tokenizer, err));
     } else {

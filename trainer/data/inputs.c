@@ -42,6 +42,9 @@ static void check_numbers(struct rmj_inputs *inputs, struct rmj_findings *findin
 {
     const Rmjob__V1__DataSpec *data = inputs->spec->data;
     uint32_t positions = inputs->config.position_count_max;
+    if (positions > RMJ_MAX_LENGTH_MOST) {
+        positions = RMJ_MAX_LENGTH_MOST;
+    }
     int given = data != NULL && data->has_max_length;
     if (given && data->max_length < RMJ_MAX_LENGTH_LEAST) {
         rmj_findings_error(findings, "data.max_length", RMJ_EXIT_SPEC, "data.max_length is %u; the least is %u",

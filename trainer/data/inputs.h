@@ -15,6 +15,8 @@
 
 #define RMJ_MAX_LENGTH_DEFAULT 1024u
 #define RMJ_MAX_LENGTH_LEAST 8u
+// Two sides of a pair must fit RMJ_PLAN_ROW_COUNT_MAX.
+#define RMJ_MAX_LENGTH_MOST (1u << 20)
 #define RMJ_BATCH_PAIRS_DEFAULT 128u
 #define RMJ_BATCH_PAIRS_MAX 1000000u
 

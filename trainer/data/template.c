@@ -86,8 +86,9 @@ static void choose_pad(struct rmj_renderer *renderer)
 {
     int32_t pad = rmj_tokenizer_pad(renderer->tokenizer);
     int own = pad >= 0 && pad < (int32_t)renderer->vocabulary_size && pad != renderer->eos && pad != renderer->bos;
-    renderer->pad = own ? pad : (int32_t)renderer->vocabulary_size;
-    renderer->vocabulary_grows = !own;
+    // A new token counts on from the tokenizer's: a row of the embedding that no token uses, or one more.
+    renderer->pad = own ? pad : (int32_t)rmj_tokenizer_size(renderer->tokenizer);
+    renderer->vocabulary_grows = renderer->pad == (int32_t)renderer->vocabulary_size;
 }
 
 static enum rmj_status check_template(const struct rmj_tokenizer *tokenizer, const char *directory,

@@ -27,10 +27,10 @@ struct rmj_renderer {
     const struct rmj_tokenizer *tokenizer; // must outlive it
     char *bos_text, *eos_text;             // bos_text is "" for a model without BOS
     int32_t bos, eos;                      // bos -1 for none
-    int32_t pad;
-    int vocabulary_grows;     // pad is a new row after the base model's vocabulary
-    uint32_t vocabulary_size; // of the base model
-    uint8_t *special;         // [vocabulary_size] 1 for special tokens
+    int32_t pad;                           // the tokenizer's own, or the first id that it does not use
+    int vocabulary_grows;                  // pad is a new row after the base model's vocabulary
+    uint32_t vocabulary_size;              // of the base model
+    uint8_t *special;                      // [vocabulary_size] 1 for special tokens
 };
 
 // Decides BOS, EOS and pad. RMJ_DATA: no EOS, a chat template that is not the default one, a tokenizer that does not

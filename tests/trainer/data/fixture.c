@@ -95,14 +95,14 @@ static void add_tensor(struct tensors *tensors, const char *name, uint32_t rows,
     rmj_buf_printf(&tensors->header, "%u],\"data_offsets\":[%zu,%zu]}", columns, start, tensors->data.size);
 }
 
-static void write_weights(const char *directory, unsigned seed, int with_score)
+static void write_weights(const char *directory, unsigned seed, int with_score, unsigned row_count)
 {
     struct tensors tensors;
     rmj_buf_init(&tensors.header, 1 << 20);
     rmj_buf_init(&tensors.data, 1 << 24);
     rmj_rng_init(&tensors.rng, seed, 0);
     rmj_buf_putc(&tensors.header, '{');
-    add_tensor(&tensors, "model.embed_tokens.weight", FIXTURE_VOCABULARY, HIDDEN);
+    add_tensor(&tensors, "model.embed_tokens.weight", row_count, HIDDEN);
     const char *const square[] = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"};
     char name[96];
     for (size_t i = 0; i < RMJ_COUNT(square); i++) {
@@ -131,7 +131,8 @@ static void write_weights(const char *directory, unsigned seed, int with_score)
     rmj_buf_deinit(&tensors.data);
 }
 
-char *fixture_model(const char *directory, const char *name, unsigned seed, int with_score)
+char *fixture_model_with_rows(const char *directory, const char *name, unsigned seed, int with_score,
+                              unsigned row_count)
 {
     char *path = rmj_fs_join(directory, name);
     RMJ_ASSERT(rmj_fs_make_directories(path, 0700, NULL) == RMJ_OK);
@@ -142,13 +143,17 @@ char *fixture_model(const char *directory, const char *name, unsigned seed, int 
              "\"max_position_embeddings\":%u,\"rms_norm_eps\":1e-05,\"rope_theta\":10000.0,\"hidden_act\":\"silu\","
              "\"tie_word_embeddings\":true,\"attention_bias\":false,\"mlp_bias\":false,%s\"bos_token_id\":1,"
              "\"eos_token_id\":2,\"torch_dtype\":\"float32\"}",
-             with_score ? "LlamaForSequenceClassification" : "LlamaForCausalLM", HIDDEN, FEED_FORWARD,
-             FIXTURE_VOCABULARY, FIXTURE_POSITIONS,
-             with_score ? "\"id2label\":{\"0\":\"LABEL_0\"},\"label2id\":{\"LABEL_0\":0}," : "");
+             with_score ? "LlamaForSequenceClassification" : "LlamaForCausalLM", HIDDEN, FEED_FORWARD, row_count,
+             FIXTURE_POSITIONS, with_score ? "\"id2label\":{\"0\":\"LABEL_0\"},\"label2id\":{\"LABEL_0\":0}," : "");
     free(fixture_write_text(path, "config.json", config));
     write_tokenizer(path);
-    write_weights(path, seed, with_score);
+    write_weights(path, seed, with_score, row_count);
     return path;
+}
+
+char *fixture_model(const char *directory, const char *name, unsigned seed, int with_score)
+{
+    return fixture_model_with_rows(directory, name, seed, with_score, FIXTURE_VOCABULARY);
 }
 
 static Rmjob__V1__DataSource **one_source(const char *path)

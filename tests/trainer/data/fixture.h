@@ -8,7 +8,7 @@
 #include "proto/rmjob/v1/jobs.pb-c.h"
 #include "proto/rmjob/v1/spec.pb-c.h"
 
-#define FIXTURE_VOCABULARY 320u
+#define FIXTURE_VOCABULARY 286u // as many as the tokenizer has
 #define FIXTURE_POSITIONS 512u
 
 // Makes a new directory below $TMPDIR; remove it with fixture_remove.
@@ -20,6 +20,9 @@ char *fixture_write_text(const char *directory, const char *name, const char *te
 // A model directory below `directory`; free the path. seed: of its weights. with_score: a score.weight and
 // *ForSequenceClassification.
 char *fixture_model(const char *directory, const char *name, unsigned seed, int with_score);
+// The same with more embedding rows than the tokenizer has tokens.
+char *fixture_model_with_rows(const char *directory, const char *name, unsigned seed, int with_score,
+                              unsigned row_count);
 
 // A spec over one training file. Everything in it is heap memory; change fields at will.
 Rmjob__V1__JobSpec *fixture_spec(const char *model, const char *train_path);

@@ -159,7 +159,7 @@ static void the_end_of_a_sequence_must_be_marked(void **state)
     char *other = model_with_config("no-eos", "\"eos_token_id\":2,", "");
     refused(fixture_spec(other, train), "base_model", 6, "cannot mark the end of a sequence");
     free(other);
-    other = model_with_config("small", "\"vocab_size\":320", "\"vocab_size\":200");
+    other = model_with_config("small", "\"vocab_size\":286", "\"vocab_size\":200");
     refused(fixture_spec(other, train), "base_model", 6, "");
     free(other);
 }

@@ -12,7 +12,10 @@
 #include "base/buf.h"
 #include "base/fs.h"
 #include "tests/trainer/data/fixture.h"
+#include "trainer/data/prepare.h"
+#include "trainer/data/template.h"
 #include "trainer/eval/eval.h"
+#include "trainer/model/checkpoint_io.h"
 
 static char *directory, *model, *benchmark, *heldout;
 static struct rmj_pool *pool;
@@ -224,6 +227,76 @@ static void the_real_rows_are_scored(void **state)
     free(data);
 }
 
+// A base model without a pad token, exported with the grown vocabulary and our template, as training does.
+// spare: embedding rows that no token uses; the pad token takes the first of them.
+static char *export_model(const char *name, unsigned spare)
+{
+    unsigned rows = FIXTURE_VOCABULARY + spare;
+    char *base = fixture_model_with_rows(directory, "base", 5, 0, rows), *exported = rmj_fs_join(directory, name);
+    struct rmj_model_config config;
+    struct rmj_layout *layout;
+    struct rmj_error err = {0};
+    assert_int_equal(rmj_model_config_read(&config, base, &err), RMJ_OK);
+    assert_int_equal(rmj_layout_create(&layout, &config, rows + (spare == 0), &err), RMJ_OK);
+    float *weights = calloc(layout->element_count, sizeof *weights);
+    struct rmj_weights_options load = {.directory = base, .config = &config, .layout = layout, .seed = 1};
+    assert_int_equal(rmj_weights_load(&load, weights, &err), RMJ_OK);
+    struct rmj_export_options options = {
+        .base_directory = base,
+        .directory = exported,
+        .config = &config,
+        .layout = layout,
+        .weights = weights,
+        .pad_token = FIXTURE_VOCABULARY,
+        .vocabulary_grows = spare == 0,
+        .chat_template = rmj_default_chat_template(),
+    };
+    if (rmj_model_export(&options, &err) != RMJ_OK) {
+        fail_msg("%s", err.message);
+    }
+    free(weights);
+    rmj_layout_destroy(layout);
+    free(base);
+    return exported;
+}
+
+static void check_exported(const char *name, unsigned spare)
+{
+    char *exported = export_model(name, spare);
+    struct rmj_eval *eval = open_eval(exported, benchmark, heldout);
+    free(run_all(eval, 2));
+    rmj_eval_close(eval);
+    struct rmj_model_config config;
+    struct rmj_tokenizer *tokenizer;
+    struct rmj_renderer renderer;
+    struct rmj_error err = {0};
+    assert_int_equal(rmj_model_config_read(&config, exported, &err), RMJ_OK);
+    assert_int_equal(rmj_tokenizer_open(&tokenizer, exported, &err), RMJ_OK);
+    assert_int_equal(rmj_renderer_init(&renderer, tokenizer, exported, &config, &err), RMJ_OK);
+    assert_int_equal(renderer.pad, FIXTURE_VOCABULARY); // the row that was added, now the model's own
+    assert_int_equal(renderer.vocabulary_grows, 0);
+    rmj_renderer_deinit(&renderer);
+    rmj_tokenizer_close(tokenizer);
+    Rmjob__V1__JobSpec *spec = fixture_spec(exported, heldout);
+    spec->train->has_head_init = 1;
+    spec->train->head_init = RMJOB__V1__HEAD_INIT__base;
+    Rmjob__V1__ValidateResponse *reply = NULL;
+    assert_int_equal(rmj_check_spec(spec, &reply, &err), RMJ_OK);
+    for (size_t i = 0; i < reply->n_findings; i++) {
+        assert_true(reply->findings[i]->warning);
+    }
+    rmjob__v1__validate_response__free_unpacked(reply, NULL);
+    fixture_spec_free(spec);
+    free(exported);
+}
+
+static void an_exported_model_is_scored_and_is_a_base_again(void **state)
+{
+    (void)state;
+    check_exported("exported", 0);
+    check_exported("exported-spare", 34);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -231,6 +304,7 @@ int main(void)
         cmocka_unit_test(scores_come_back_in_the_order_of_rows),
         cmocka_unit_test(progress_can_cancel),
         cmocka_unit_test(a_broken_row_is_named),
+        cmocka_unit_test(an_exported_model_is_scored_and_is_a_base_again),
         cmocka_unit_test(the_real_rows_are_scored),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

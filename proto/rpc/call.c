@@ -243,7 +243,7 @@ static int list_call(struct rmj_call *call)
     }
     server->live = call;
     call->listed = 1;
-    int fits = ++server->live_count <= RMJ_RPC_LIVE_CALLS_MAX;
+    int fits = ++server->live_count <= server->call_count_max;
     pthread_mutex_unlock(&server->lock);
     return fits;
 }
@@ -274,7 +274,7 @@ static void on_request(struct rmj_call *call, int ok)
                        name);
         rmj_rpc_call_finish_status(call, GRPC_STATUS_UNIMPLEMENTED, &err, NULL);
     } else if (!fits) {
-        (void)rmj_fail(&err, RMJ_AGAIN, "the server is busy with %d calls; try again", RMJ_RPC_LIVE_CALLS_MAX);
+        (void)rmj_fail(&err, RMJ_AGAIN, "the server is busy with %zu calls; try again", call->server->call_count_max);
         rmj_call_fail(call, &err, NULL);
     }
     free(name);

@@ -23,7 +23,7 @@
 enum {
     RMJ_RPC_QUEUE_MESSAGES_MAX = 1024,          // of one stream
     RMJ_RPC_QUEUE_BYTES_MAX = 32 * 1024 * 1024, // of one stream; one message always fits
-    RMJ_RPC_LIVE_CALLS_MAX = 4096,              // of one server; more are answered "busy"
+    RMJ_RPC_CALLS_DEFAULT = 4096,               // of one server
     RMJ_RPC_CQ_COUNT = 2,
     RMJ_RPC_REQUESTS_OUTSTANDING = 4, // of one completion queue
     RMJ_RPC_WORKERS_DEFAULT = 8,
@@ -113,6 +113,7 @@ struct rmj_rpc_server {
     size_t service_count;
     rmj_rpc_authorize_fn authorize;
     void *authorize_context;
+    size_t call_count_max;
     char **addresses;
     int *address_locks; // descriptors that claim unix paths, else -1
     size_t address_count;

@@ -220,7 +220,6 @@ static void create_core(struct rmj_rpc_server *server)
     rmj_rpc_args_common(&args);
     rmj_rpc_args_add(&args, GRPC_ARG_ALLOW_REUSEPORT, 0);
     rmj_rpc_args_add(&args, GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
-    rmj_rpc_args_add(&args, GRPC_ARG_MAX_CONCURRENT_STREAMS, RMJ_RPC_LIVE_CALLS_MAX);
     grpc_channel_args channel_args = {.num_args = args.count, .args = args.args};
     server->core = grpc_server_create(&channel_args, NULL);
     for (size_t i = 0; i < RMJ_RPC_CQ_COUNT; i++) {
@@ -301,6 +300,7 @@ enum rmj_status rmj_rpc_server_start(struct rmj_rpc_server **result, const struc
     }
     rmj_rpc_core_init();
     create_core(server);
+    server->call_count_max = options->call_count_max == 0 ? RMJ_RPC_CALLS_DEFAULT : options->call_count_max;
     server->authorize = options->authorize;
     server->authorize_context = options->authorize_context;
     enum rmj_status status = add_methods(server, options);

@@ -40,7 +40,8 @@ struct rmj_rpc_server_options {
     size_t method_count;
     rmj_rpc_authorize_fn authorize; // NULL: everyone
     void *authorize_context;
-    size_t worker_count; // 0: 8
+    size_t worker_count;   // 0: 8
+    size_t call_count_max; // calls at one time, streams included; more are answered RMJ_AGAIN; 0: 4,096
 };
 
 // Block SIGTERM and SIGINT in the calling thread before the first rmj_rpc call of the process, so that gRPC's threads

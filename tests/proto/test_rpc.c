@@ -179,6 +179,7 @@ static enum rmj_status start_server(struct fixture *f, const char *address, int 
         .method_count = RMJ_COUNT(methods),
         .authorize = with_authorize ? authorize : NULL,
         .worker_count = 4,
+        .call_count_max = 300,
     };
     return rmj_rpc_server_start(server, &options, err);
 }
@@ -537,6 +538,27 @@ static void a_slow_reader_fills_a_bounded_queue(void **state)
     teardown(&f);
 }
 
+static void more_calls_than_the_bound_are_told_to_try_again(void **state)
+{
+    (void)state;
+    struct fixture f;
+    setup_at(&f, NULL, 0);
+    struct rmj_rpc_stream *streams[300];
+    for (size_t i = 0; i < RMJ_COUNT(streams); i++) {
+        streams[i] = watch(f.client, "hold", 0);
+        expect_event(streams[i], 1);
+    }
+    struct rmj_error err = {0};
+    Rmjob__V1__Job *reply = NULL;
+    assert_int_equal(get(f.client, "rm-1", PATIENCE_MS, &reply, NULL, &err), RMJ_AGAIN);
+    assert_string_equal(err.message, "the server is busy with 300 calls; try again");
+    for (size_t i = 0; i < RMJ_COUNT(streams); i++) {
+        rmj_rpc_stream_close(streams[i]);
+    }
+    wait_for(&f.cancels, 300);
+    teardown(&f);
+}
+
 static void unauthorised_callers_are_refused(void **state)
 {
     (void)state;
@@ -869,6 +891,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_wait_without_message_says_again_and_goes_on),
         cmocka_unit_test(closing_a_stream_cancels_it_once),
         cmocka_unit_test(a_slow_reader_fills_a_bounded_queue),
+        cmocka_unit_test(more_calls_than_the_bound_are_told_to_try_again),
         cmocka_unit_test(unauthorised_callers_are_refused),
         cmocka_unit_test(health_follows_the_server),
         cmocka_unit_test(stopping_ends_live_streams_and_unanswered_calls),

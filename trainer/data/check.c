@@ -81,6 +81,11 @@ static enum rmj_status sample_train(const struct rmj_inputs *inputs, struct rmj_
                                      NULL, findings, err));
     }
     rmj_contract_finish(contract);
+    if (contract->pair_count == 0 && contract->report->rows > 0 && findings->error_count == 0) {
+        rmj_findings_warn(
+            findings, "data.train", "no pair of the %llu sampled rows is left: %llu are over data.max_length",
+            (unsigned long long)contract->report->rows, (unsigned long long)contract->report->dropped_over_length);
+    }
 out:
     rmj_sources_deinit(&sources);
     return status;

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
+
 void rmj_findings_init(struct rmj_findings *findings)
 {
     *findings = (struct rmj_findings){.items = calloc(RMJ_FINDINGS_MAX + 1, sizeof(Rmjob__V1__Finding *))};
@@ -18,6 +20,23 @@ void rmj_findings_deinit(struct rmj_findings *findings)
     }
     free(findings->items);
     *findings = (struct rmj_findings){0};
+}
+
+// Messages quote data: control characters and cut or broken UTF-8 must reach neither terminals nor protobuf strings.
+static void clean(char *text)
+{
+    size_t size = strlen(text), at = 0;
+    while (at < size) {
+        size_t valid = rmj_text_utf8_valid(text + at, size - at);
+        for (size_t end = at + valid; at < end; at++) {
+            if ((unsigned char)text[at] < ' ' || text[at] == 0x7f) {
+                text[at] = '?';
+            }
+        }
+        if (at < size) {
+            text[at++] = '?';
+        }
+    }
 }
 
 static void append(struct rmj_findings *findings, const char *field, const char *text, int warning, unsigned exit_code)
@@ -43,6 +62,7 @@ static void add(struct rmj_findings *findings, const char *field, int warning, u
         return;
     }
     vsnprintf(text, sizeof text, format, arguments);
+    clean(text);
     append(findings, field, text, warning, exit_code);
 }
 

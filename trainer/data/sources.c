@@ -10,6 +10,7 @@
 
 #include "base/buf.h"
 #include "base/fs.h"
+#include "base/text.h"
 #include "storage/object/store.h"
 
 static const char s3_scheme[] = "s3://";
@@ -40,6 +41,9 @@ static enum rmj_status append(struct rmj_sources *sources, const char *name, con
 {
     if (sources->count == RMJ_SOURCE_FILES_MAX) {
         return rmj_fail(err, RMJ_INVALID, "more than %u files: join some", RMJ_SOURCE_FILES_MAX);
+    }
+    if (rmj_text_utf8_valid(name, strlen(name)) < strlen(name)) {
+        return rmj_fail(err, RMJ_INVALID, "the name of a file is not UTF-8: rename it");
     }
     struct rmj_source_file *files = realloc(sources->files, (sources->count + 1) * sizeof *files);
     RMJ_ASSERT(files != NULL);

@@ -12,6 +12,7 @@
 
 #include "base/buf.h"
 #include "base/fs.h"
+#include "base/text.h"
 #include "tests/trainer/data/fixture.h"
 #include "trainer/data/plan.h"
 #include "trainer/data/prepare_internal.h"
@@ -166,6 +167,19 @@ static void a_row_over_the_bound_is_refused_with_its_size(void **state)
                                     "train.jsonl:1: the row has 10485788 bytes; at most 8388608 are read"));
     free_result(result);
     free(text);
+}
+
+static void messages_carry_no_control_characters(void **state)
+{
+    (void)state;
+    // A column whose name clears the screen, and one that is cut in the middle of a character.
+    Rmjob__V1__PreparedRequest *result = prepare_text("{\"\\u001b[2J\":1,\""
+                                                      "xééééééééééééééééééééééééééééééé"
+                                                      "\":2}\n");
+    assert_true(fixture_has_finding(result->findings, result->n_findings, "found: ?[2J, xéé"));
+    const char *message = result->findings[0]->message;
+    assert_int_equal(rmj_text_utf8_valid(message, strlen(message)), strlen(message));
+    free_result(result);
 }
 
 static void files_as_a_whole_are_refused_by_name(void **state)
@@ -486,6 +500,7 @@ int main(void)
         cmocka_unit_test(broken_rows_are_refused_by_file_and_row),
         cmocka_unit_test(a_raw_nul_and_a_byte_order_mark_are_refused),
         cmocka_unit_test(a_row_over_the_bound_is_refused_with_its_size),
+        cmocka_unit_test(messages_carry_no_control_characters),
         cmocka_unit_test(files_as_a_whole_are_refused_by_name),
         cmocka_unit_test(plain_gzip_and_zstd_give_the_same_pairs),
         cmocka_unit_test(what_is_dropped_is_counted),

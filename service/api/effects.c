@@ -214,7 +214,7 @@ static enum rmj_status start_process(struct rmj_service *service, const char *jo
     RMJ_TRY(rmj_db_places(service->db, job, &places, err));
     RMJ_TRY(rmj_fs_make_directories(directory, 0700, err));
     const char *const prepare[] = {"prepare", "--server", service->socket_address, "--job", job, NULL};
-    const char *const run[] = {"run", "--server", service->socket_address, "--job", job, "--uid", launch, NULL};
+    const char *const run[] = {"--server", service->socket_address, "--job", job, "--rank-uid", launch, NULL};
     struct rmj_launch_request request = {
         .arguments = is_task ? prepare : run, .token = places.rank_token, .log_path = log_path};
     snprintf(request.job, sizeof request.job, "%s", job);
@@ -303,7 +303,7 @@ static void prepare_ended(struct rmj_service *service, const struct rmj_launch_e
     if (live->state != RMJOB__V1__JOB_STATE__PREPARING) {
         return; // it reported
     }
-    int may_pass = ended->signal != 0 || ended->exit_code == RMJ_EXIT_UNKNOWN || ended->exit_code == 13;
+    int may_pass = ended->signal != 0 || ended->exit_code == RMJ_EXIT_UNKNOWN || ended->exit_code == 4;
     if (may_pass && live->prepare_attempts < PREPARE_ATTEMPTS_MAX) {
         struct effect again = {.kind = EFFECT_PREPARE};
         snprintf(again.job, sizeof again.job, "%s", ended->job);
@@ -314,10 +314,9 @@ static void prepare_ended(struct rmj_service *service, const struct rmj_launch_e
     log_tail(service, ended->job, ended->launch, tail, sizeof tail);
     snprintf(reason, sizeof reason, "the prepare task %.60s: %.380s", ended->reason, tail);
     prepare_failed(service, ended->job,
-                   ended->exit_code == 11 || ended->exit_code == 6 ? RMJOB__V1__JOB_STATE__FAILED_DATA
-                   : may_pass || ended->exit_code == 15 || ended->exit_code == 7
-                       ? RMJOB__V1__JOB_STATE__FAILED_INFRASTRUCTURE
-                       : RMJOB__V1__JOB_STATE__FAILED_INTERNAL,
+                   ended->exit_code == 6               ? RMJOB__V1__JOB_STATE__FAILED_DATA
+                   : may_pass || ended->exit_code == 7 ? RMJOB__V1__JOB_STATE__FAILED_INFRASTRUCTURE
+                                                       : RMJOB__V1__JOB_STATE__FAILED_INTERNAL,
                    reason);
 }
 

@@ -131,6 +131,10 @@ void live_persist(struct rmj_service *service, const struct rmj_job_record *reco
 void live_note(struct rmj_service *service, const char *job, const char *reason)
 {
     struct live_job *live = live_get(service, job);
+    const struct rmj_job_record *record = rmj_scheduler_job(service->scheduler, job);
+    if (record != NULL && strcmp(record->reason, reason) == 0) {
+        return; // the state's own reason: told as STATE or GENERATION
+    }
     snprintf(live->trouble, sizeof live->trouble, "%s", reason);
     if (live->trouble_ms == 0) {
         live->trouble_ms = rmj_clock_mono_ms();

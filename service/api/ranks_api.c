@@ -48,7 +48,10 @@ void on_get_task(void *context, struct rmj_call *call, const ProtobufCMessage *r
     reply.spec = (Rmjob__V1__JobSpec *)spec;
     reply.checkpoint_store = places.checkpoint_store;
     reply.publish_store = places.publish_store;
-    reply.job_uid = task->job;
+    // Names the job in stores, and is the prefix of all it writes to the checkpoint store.
+    char uid[RMJ_ID_SIZE + 8];
+    snprintf(uid, sizeof uid, "jobs/%s", task->job);
+    reply.job_uid = uid;
     rmj_call_reply(call, &reply.base);
     protobuf_c_message_free_unpacked(spec, NULL);
 }

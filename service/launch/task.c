@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -73,11 +74,19 @@ static enum rmj_status judge(const char *program, int in_time, int code, int64_t
     if (WIFEXITED(code) && WEXITSTATUS(code) == 0) {
         return RMJ_OK;
     }
-    const char *words = rmj_buf_text(complaint);
-    size_t length = strlen(words);
-    words += length > 600 ? length - 600 : 0;
+    // A task ends with the exit code of its error's class and says on standard error what it was.
+    static const enum rmj_status classes[] = {
+        [2] = RMJ_INVALID, [4] = RMJ_UNREACHABLE, [5] = RMJ_DENIED, [6] = RMJ_DATA, [7] = RMJ_IO};
+    size_t exit_code = WIFEXITED(code) ? (size_t)WEXITSTATUS(code) : 0;
+    enum rmj_status status = exit_code < RMJ_COUNT(classes) ? classes[exit_code] : RMJ_OK;
+    char words[601];
+    snprintf(words, sizeof words, "%s", rmj_buf_text(complaint));
+    words[strcspn(words, "\n")] = '\0';
+    if (status != RMJ_OK && words[0] != '\0') {
+        return rmj_fail(err, status, "%s", words);
+    }
     return rmj_fail(err, RMJ_INTERNAL, "%s failed (%s %d): %s", program, WIFSIGNALED(code) ? "signal" : "exit code",
-                    WIFSIGNALED(code) ? WTERMSIG(code) : WEXITSTATUS(code), words);
+                    WIFSIGNALED(code) ? WTERMSIG(code) : (int)exit_code, words);
 }
 
 enum rmj_status rmj_launch_wait_task(const char *program, const char *const *arguments, int64_t deadline_ms,

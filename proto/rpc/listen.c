@@ -1,5 +1,7 @@
 #include "proto/rpc/listen.h"
 
+#include <ctype.h>
+#include <dirent.h>
 #include <errno.h>
 #include <netdb.h>
 #include <stdint.h>
@@ -118,6 +120,65 @@ static enum rmj_status remove_stale(const char *path, struct rmj_error *err)
     return RMJ_OK;
 }
 
+// Socket number of whoever listens on the port, from the kernel's table; 0 when it is not seen.
+static unsigned long listening_inode(const char *table, unsigned port)
+{
+    FILE *file = fopen(table, "re");
+    char line[512];
+    unsigned long inode = 0;
+    while (file != NULL && inode == 0 && fgets(line, sizeof line, file) != NULL) {
+        unsigned local, state;
+        unsigned long seen;
+        // sl local:port remote:port state queues timers retransmits uid timeout inode
+        if (sscanf(line, " %*[^:]: %*[^:]:%x %*s %x %*s %*s %*s %*s %*s %lu", &local, &state, &seen) == 3 &&
+            local == port && state == 10 /* TCP_LISTEN */) {
+            inode = seen;
+        }
+    }
+    if (file != NULL) {
+        fclose(file);
+    }
+    return inode;
+}
+
+static int holds_socket(const char *pid, const char *wanted)
+{
+    char path[300];
+    snprintf(path, sizeof path, "/proc/%.20s/fd", pid);
+    DIR *directory = opendir(path);
+    int found = 0;
+    for (struct dirent *entry; directory != NULL && !found && (entry = readdir(directory)) != NULL;) {
+        char target[64];
+        ssize_t size = readlinkat(dirfd(directory), entry->d_name, target, sizeof target - 1);
+        target[size < 0 ? 0 : size] = '\0';
+        found = strcmp(target, wanted) == 0;
+    }
+    if (directory != NULL) {
+        closedir(directory);
+    }
+    return found;
+}
+
+// "process 123" when this user may see it.
+static void name_owner(char *who, size_t size, unsigned port)
+{
+    snprintf(who, size, "another server");
+    unsigned long inode = listening_inode("/proc/net/tcp", port);
+    inode = inode != 0 ? inode : listening_inode("/proc/net/tcp6", port);
+    DIR *processes = inode == 0 ? NULL : opendir("/proc");
+    char wanted[40];
+    snprintf(wanted, sizeof wanted, "socket:[%lu]", inode);
+    for (struct dirent *entry; processes != NULL && (entry = readdir(processes)) != NULL;) {
+        if (isdigit((unsigned char)entry->d_name[0]) && holds_socket(entry->d_name, wanted)) {
+            snprintf(who, size, "process %.20s", entry->d_name);
+            break;
+        }
+    }
+    if (processes != NULL) {
+        closedir(processes);
+    }
+}
+
 static enum rmj_status try_bind(const char *address, const struct addrinfo *at, struct rmj_error *err)
 {
     int probe = socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -131,18 +192,20 @@ static enum rmj_status try_bind(const char *address, const struct addrinfo *at, 
         failed = errno;
     }
     close(probe);
-    errno = failed;
+    char who[40];
     switch (failed) {
     case 0:
         return RMJ_OK;
     case EADDRINUSE:
-        return rmj_fail(err, RMJ_CONFLICT, "%s is in use by another server; stop it or choose another address",
-                        address);
+        name_owner(who, sizeof who, (unsigned)strtoul(strrchr(address, ':') + 1, NULL, 10));
+        return rmj_fail(err, RMJ_CONFLICT, "%s is in use by %s; stop it or choose another address", address, who);
     case EACCES:
+        errno = failed;
         return rmj_fail_errno(err, RMJ_DENIED, "%s", address);
     case EADDRNOTAVAIL:
         return rmj_fail(err, RMJ_INVALID, "%s is not an address of this machine", address);
     default:
+        errno = failed;
         return rmj_fail_errno(err, RMJ_IO, "%s", address);
     }
 }

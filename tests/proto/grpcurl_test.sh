@@ -10,6 +10,7 @@ if [ ! -x "$grpcurl" ]; then
     exit 77
 fi
 work=$(mktemp -d)
+: >"$work/addresses"
 "$1" "unix:$work/socket" 127.0.0.1:0 >"$work/addresses" &
 server=$!
 trap 'kill $server 2>/dev/null || true; wait $server 2>/dev/null || true; rm -rf "$work"' EXIT

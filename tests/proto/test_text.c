@@ -280,25 +280,36 @@ static void an_oversized_file_is_refused(void **state)
     free(text);
 }
 
-// Cut anywhere, a spec is read or refused; it never crashes and never leaks.
+static void damage_everywhere(int json, const char *whole)
+{
+    size_t size = strlen(whole);
+    for (size_t i = 0; i < size; i++) {
+        char *text = malloc(size); // exactly as long, so that a read past the end is seen
+        for (int cut = 0; cut < 2; cut++) {
+            memcpy(text, whole, size);
+            text[i] ^= (char)(1 << (i % 8));
+            ProtobufCMessage *message = NULL;
+            struct rmj_error err = {0};
+            if (parse(json, &rmjob__v1__job_spec__descriptor, text, cut ? i : size, &message, NULL, &err) == RMJ_OK) {
+                protobuf_c_message_free_unpacked(message, NULL);
+            }
+        }
+        free(text);
+    }
+}
+
+// Cut or changed anywhere, a spec is read or refused; it never crashes and never leaks.
 static void every_prefix_and_every_flipped_byte_is_survived(void **state)
 {
     (void)state;
-    size_t size = strlen(design_spec);
-    char *text = malloc(size);
-    for (size_t i = 0; i < size; i++) {
-        struct rmj_error err = {0};
-        ProtobufCMessage *message = NULL;
-        memcpy(text, design_spec, size);
-        if (rmj_yaml_parse(&rmjob__v1__job_spec__descriptor, "s", text, i, &message, NULL, &err) == RMJ_OK) {
-            protobuf_c_message_free_unpacked(message, NULL);
-        }
-        text[i] ^= (char)(1 << (i % 8));
-        if (rmj_yaml_parse(&rmjob__v1__job_spec__descriptor, "s", text, size, &message, NULL, &err) == RMJ_OK) {
-            protobuf_c_message_free_unpacked(message, NULL);
-        }
-    }
-    free(text);
+    damage_everywhere(0, design_spec);
+    Rmjob__V1__JobSpec *spec = parse_spec(0, design_spec, NULL);
+    struct rmj_buf json;
+    rmj_buf_init(&json, 1 << 16);
+    rmj_json_print(&spec->base, 1, &json);
+    damage_everywhere(1, json.bytes);
+    rmj_buf_deinit(&json);
+    protobuf_c_message_free_unpacked(&spec->base, NULL);
 }
 
 static void two_of_a_oneof_are_refused(void **state)

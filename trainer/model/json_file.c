@@ -20,7 +20,7 @@ enum rmj_status rmj_json_file_read(const char *directory, const char *name, json
     }
     RMJ_GO(rmj_fs_read(path, &text, err));
     json_error_t where;
-    *root = json_loadb(rmj_buf_text(&text), text.size, JSON_REJECT_DUPLICATES, &where);
+    *root = json_loadb(rmj_buf_text(&text), text.size, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &where);
     if (*root == NULL) {
         status = rmj_fail(err, RMJ_DATA, "%s:%d:%d: not JSON: %s", path, where.line, where.column, where.text);
     } else if (!json_is_object(*root)) {

@@ -188,7 +188,8 @@ size_t rmj_model_memory(const struct rmj_model_options *options)
     struct taker counter = {0};
     take_all(&counter, &model);
     struct rmj_ops_limits limits = ops_limits(options);
-    return counter.size + rmj_cpu_ops_memory(&limits, rmj_pool_thread_count(options->pool));
+    size_t thread_count = options->pool != NULL ? rmj_pool_thread_count(options->pool) : 1;
+    return counter.size + rmj_cpu_ops_memory(&limits, thread_count);
 }
 
 static uint32_t tensor_index(const struct rmj_layout *layout, const char *name)
@@ -424,6 +425,10 @@ static void check_pack(const struct rmj_model *m, const struct rmj_pack *pack)
 {
     RMJ_ASSERT(pack->row_count == m->row_count && pack->used_row_count <= pack->row_count);
     RMJ_ASSERT(pack->item_count <= m->item_count_max && pack->branch_total <= m->branch_count_max);
+    uint32_t vocabulary_size = m->layout->tensors[m->layout->embedding].shape[0];
+    for (uint32_t r = 0; r < pack->row_count; r++) {
+        RMJ_ASSERT((uint32_t)pack->tokens[r] < vocabulary_size && (uint32_t)pack->positions[r] < m->row_count);
+    }
 }
 
 void rmj_model_forward(struct rmj_model *m, const struct rmj_pack *pack, float *scores)

@@ -27,7 +27,8 @@ struct rmj_model_options {
     int training; // 0: forward only, less memory
 };
 
-// Bytes of the activation arena that rmj_model_create will map.
+// Bytes of activations and scratch that rmj_model_create will map. For an estimate `weights` and `pool` may be NULL
+// (one thread is counted; each further one adds 2 x 64 x T x 4 bytes).
 size_t rmj_model_memory(const struct rmj_model_options *options);
 RMJ_MUST_USE enum rmj_status rmj_model_create(struct rmj_model **model, const struct rmj_model_options *options,
                                               struct rmj_error *err);

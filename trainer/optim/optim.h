@@ -67,7 +67,8 @@ struct rmj_adamw {
 void rmj_adamw_page(const struct rmj_sums *sums, uint32_t page, const struct rmj_adamw *adamw, float *w, float *m,
                     float *v);
 
-// Learning rate of a 1-based step.
+// Learning rate of a 1-based step: over the first w = ceil(warmup_ratio x steps) steps it rises linearly (step s has
+// peak x s / (w + 1)), then stays, or falls from peak towards peak x end_ratio, which step_count + 1 would have.
 enum rmj_schedule { RMJ_SCHEDULE_CONSTANT, RMJ_SCHEDULE_LINEAR, RMJ_SCHEDULE_COSINE };
 double rmj_learning_rate(enum rmj_schedule schedule, double peak, double warmup_ratio, double end_ratio, uint32_t step,
                          uint32_t step_count);

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "base/fs.h"
+#include "base/rng.h"
 #include "trainer/model/checkpoint_io.h"
 #include "trainer/model/config.h"
 
@@ -259,6 +260,41 @@ static void files_cut_short_anywhere_are_refused(void **state)
     assert_refused("no weights", "convert the model to safetensors", RMJ_DATA);
 }
 
+// Bytes of the header changed at random: refused or, rarely, still right; never a crash (the sanitizer builds look).
+static void damaged_headers_never_crash(void **state)
+{
+    (void)state;
+    write_good();
+    size_t size;
+    char *weights = make_weights(&(struct weights_change){0}, &size), *path = rmj_fs_join(scratch, "model.safetensors");
+    uint64_t header_size;
+    memcpy(&header_size, weights, 8);
+    struct rmj_rng rng;
+    rmj_rng_init(&rng, 77, 1);
+    int refused = 0;
+    for (int trial = 0; trial < 1500; trial++) {
+        char *copy = malloc(size);
+        memcpy(copy, weights, size);
+        for (uint64_t n = 1 + rmj_rng_below(&rng, 3); n > 0; n--) {
+            static const char digits[] = "0123456789[]{},:\"-eE";
+            uint64_t at = trial % 8 == 0 ? rmj_rng_below(&rng, 8) : 8 + rmj_rng_below(&rng, header_size);
+            copy[at] = trial % 2 == 0 ? (char)rmj_rng_below(&rng, 256) : digits[rmj_rng_below(&rng, sizeof digits - 1)];
+        }
+        FILE *file = fopen(path, "wb");
+        assert_non_null(file);
+        assert_int_equal(fwrite(copy, 1, size, file), size);
+        fclose(file);
+        struct rmj_error err = {0};
+        enum rmj_status status = check(&err);
+        assert_true(status == RMJ_OK || (status == RMJ_DATA && err.message[0] != '\0'));
+        refused += status != RMJ_OK;
+        free(copy);
+    }
+    assert_true(refused > 1200);
+    free(weights);
+    free(path);
+}
+
 static void an_index_that_lies_is_refused(void **state)
 {
     (void)state;
@@ -482,6 +518,7 @@ int main(void)
         cmocka_unit_test(configs_that_ask_for_something_else_are_refused_by_key),
         cmocka_unit_test(weights_that_lie_are_refused_by_tensor),
         cmocka_unit_test(files_cut_short_anywhere_are_refused),
+        cmocka_unit_test(damaged_headers_never_crash),
         cmocka_unit_test(an_index_that_lies_is_refused),
         cmocka_unit_test(values_that_are_not_finite_are_refused_with_their_place),
         cmocka_unit_test(heads_and_the_added_row_are_as_asked),

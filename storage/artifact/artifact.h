@@ -55,9 +55,10 @@ RMJ_MUST_USE enum rmj_status rmj_artifact_verify(const char *directory, const ch
 RMJ_MUST_USE enum rmj_status rmj_artifact_upload(struct rmj_store *store, const char *prefix, const char *directory,
                                                  const struct rmj_artifact *artifact, struct rmj_error *err);
 // Downloads into `directory`, which must be absent or empty, by way of a temporary neighbour that is renamed when every
-// digest held: whole or absent. RMJ_CORRUPT names the file that did not match.
+// digest held: whole or absent. RMJ_CORRUPT names the file that did not match. With a public key `pem` the prefix's
+// model.sig comes too and must verify before the rename; NULL for a staged artifact, which has none yet.
 RMJ_MUST_USE enum rmj_status rmj_artifact_download(struct rmj_store *store, const char *prefix,
                                                    const struct rmj_artifact *artifact, const char *directory,
-                                                   struct rmj_error *err);
+                                                   const char *pem, struct rmj_error *err);
 
 #endif

@@ -85,8 +85,28 @@ static enum rmj_status download_file(struct rmj_store *store, const char *prefix
     return status;
 }
 
+// The signature is not in the artifact's list: it signs the list. Checked before anybody can see the directory.
+static enum rmj_status download_signature(struct rmj_store *store, const char *prefix, const char *directory,
+                                          const char *pem, struct rmj_error *err)
+{
+    char *key = rmj_fs_join(prefix, ARTIFACT_SIGNATURE_NAME);
+    char *path = rmj_fs_join(directory, ARTIFACT_SIGNATURE_NAME);
+    struct rmj_digest digest;
+    uint64_t size = 0;
+    enum rmj_status status = rmj_store_get_file(store, key, path, &digest, &size, err);
+    if (status == RMJ_NOT_FOUND) {
+        status = rmj_fail(err, RMJ_CORRUPT, "%s is not there: the artifact is not signed", key);
+    }
+    if (status == RMJ_OK) {
+        status = rmj_artifact_verify(directory, pem, err);
+    }
+    free(key);
+    free(path);
+    return status;
+}
+
 enum rmj_status rmj_artifact_download(struct rmj_store *store, const char *prefix, const struct rmj_artifact *artifact,
-                                      const char *directory, struct rmj_error *err)
+                                      const char *directory, const char *pem, struct rmj_error *err)
 {
     // A trailing slash would put the neighbour inside.
     size_t length = strlen(directory);
@@ -106,6 +126,9 @@ enum rmj_status rmj_artifact_download(struct rmj_store *store, const char *prefi
     RMJ_GO(rmj_fs_make_directories(neighbour, 0777, err));
     for (size_t i = 0; i < artifact->file_count; i++) {
         RMJ_GO(download_file(store, prefix, neighbour, &artifact->files[i], err));
+    }
+    if (pem != NULL) {
+        RMJ_GO(download_signature(store, prefix, neighbour, pem, err));
     }
     RMJ_GO(sync_path(neighbour, err));
     if (rename(neighbour, target) != 0) {

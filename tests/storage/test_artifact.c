@@ -418,14 +418,14 @@ static void an_artifact_travels_whole_or_not_at_all(void **state)
     assert_status(RMJ_OK, rmj_store_open(&store, store_path, 1, NULL, err));
     assert_status(RMJ_OK, rmj_artifact_scan(&artifact, model, err));
     assert_status(RMJ_OK, rmj_artifact_upload(store, "models/m/1", model, &artifact, err));
-    assert_status(RMJ_OK, rmj_artifact_download(store, "models/m/1", &artifact, pulled, err));
+    assert_status(RMJ_OK, rmj_artifact_download(store, "models/m/1", &artifact, pulled, NULL, err));
     struct rmj_artifact again;
     assert_status(RMJ_OK, rmj_artifact_scan(&again, pulled, err));
     struct rmj_digest a, b;
     rmj_artifact_root(&artifact, &a);
     rmj_artifact_root(&again, &b);
     assert_true(rmj_digest_equal(&a, &b));
-    assert_status(RMJ_CONFLICT, rmj_artifact_download(store, "models/m/1", &artifact, pulled, err));
+    assert_status(RMJ_CONFLICT, rmj_artifact_download(store, "models/m/1", &artifact, pulled, NULL, err));
 
     // A file that changed since the scan does not go up, and one that changed in the store does not come down.
     write_at("config.json", "{\"num_labels\": 2}");
@@ -434,10 +434,18 @@ static void an_artifact_travels_whole_or_not_at_all(void **state)
     assert_status(RMJ_OK, rmj_fs_write(path, "pretend Weights", 15, 0644, err));
     snprintf(pulled, sizeof pulled, "%s/damaged/x", work);
     struct rmj_error err = {0};
-    assert_int_equal(rmj_artifact_download(store, "models/m/1", &artifact, pulled, &err), RMJ_CORRUPT);
+    assert_int_equal(rmj_artifact_download(store, "models/m/1", &artifact, pulled, NULL, &err), RMJ_CORRUPT);
     assert_non_null(strstr(err.message, "model.safetensors"));
     snprintf(path, sizeof path, "%s/damaged", work);
     assert_int_equal(rmdir(path), 0); // no neighbour is left behind
+
+    // Asked for with a key, what is not signed does not come down at all.
+    snprintf(pulled, sizeof pulled, "%s/unsigned", work);
+    snprintf(path, sizeof path, "%s/models/m/1/model.safetensors", store_path);
+    assert_status(RMJ_OK, rmj_fs_write(path, "pretend weights", 15, 0644, &err));
+    assert_int_equal(rmj_artifact_download(store, "models/m/1", &artifact, pulled, "no key", &err), RMJ_CORRUPT);
+    assert_non_null(strstr(err.message, "not signed"));
+    assert_false(rmj_fs_exists(pulled));
     rmj_artifact_deinit(&artifact);
     rmj_artifact_deinit(&again);
     rmj_store_close(store);

@@ -24,6 +24,7 @@
 #include "base/fs.h"
 #include "base/rng.h"
 #include "base/text.h"
+#include "storage/object/s3_internal.h"
 #include "storage/object/store.h"
 
 #define MIB (1u << 20)
@@ -234,6 +235,23 @@ static void large_objects_travel_in_parts(void **state)
     rmj_sha256_of("", 0, &digest);
     assert_status(RMJ_CORRUPT, rmj_store_put(store, "large/lie", bytes, size, RMJ_PUT_ANY, &digest, err));
     assert_status(RMJ_NOT_FOUND, rmj_store_head(store, "large/lie", NULL, NULL, err));
+    free(bytes);
+}
+
+static void an_object_too_large_for_one_copy_is_copied_in_parts(void **state)
+{
+    (void)state;
+    if (!is_s3) {
+        skip();
+    }
+    // What the store does over 5 GiB, here with parts of 5 MiB.
+    size_t size = 11 * MIB + 5;
+    char *bytes = random_bytes(size, 43);
+    assert_status(RMJ_OK, rmj_store_put(store, "parts/from +", bytes, size, RMJ_PUT_ANY, NULL, err));
+    assert_status(RMJ_OK, s3_copy_parts(s3_of(store), "parts/from +", "parts/to", size, 5 * MIB, err));
+    assert_object_is("parts/to", bytes, size);
+    assert_status(RMJ_NOT_FOUND, s3_copy_parts(s3_of(store), "parts/absent", "parts/none", size, 5 * MIB, err));
+    assert_status(RMJ_NOT_FOUND, rmj_store_head(store, "parts/none", NULL, NULL, err));
     free(bytes);
 }
 
@@ -740,6 +758,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_store_opened_for_reading_refuses_changes),
         cmocka_unit_test(ranges_are_exact),
         cmocka_unit_test(large_objects_travel_in_parts),
+        cmocka_unit_test(an_object_too_large_for_one_copy_is_copied_in_parts),
         cmocka_unit_test(a_copy_onto_itself_makes_young),
         cmocka_unit_test(only_the_first_creation_succeeds),
         cmocka_unit_test(of_sixteen_racing_threads_one_creates),

@@ -67,19 +67,12 @@ static enum rmj_status pull_version(struct rmj_cli *cli, const Rmjob__V1__ModelV
     struct rmj_store *store = NULL;
     struct rmj_buf pem;
     rmj_buf_init(&pem, KEY_SIZE_MAX);
-    int downloaded = 0;
     enum rmj_status status = RMJ_OK;
     RMJ_GO(artifact_of(version, &artifact, err));
     RMJ_GO(rmj_store_open(&store, version->store, 0, NULL, err));
-    RMJ_GO(rmj_artifact_download(store, version->prefix, &artifact, directory, err));
-    downloaded = 1;
     RMJ_GO(rmj_cli_pinned_key(cli, &pem, err));
-    RMJ_GO(rmj_artifact_verify(directory, rmj_buf_text(&pem), err));
+    RMJ_GO(rmj_artifact_download(store, version->prefix, &artifact, directory, rmj_buf_text(&pem), err));
 out:
-    if (status != RMJ_OK && downloaded) {
-        // What does not verify is not left lying about. An error here must not hide the one that matters.
-        (void)!rmj_fs_remove_tree(directory, NULL);
-    }
     rmj_buf_deinit(&pem);
     rmj_store_close(store);
     rmj_artifact_deinit(&artifact);

@@ -174,7 +174,10 @@ enum rmj_status rmj_cli_print_findings(const char *file, const struct rmj_text_r
         } else {
             fprintf(stderr, "%s: ", file);
         }
-        fprintf(stderr, "%s%s\n", finding->warning ? "warning: " : "", message);
+        // The field is named even where the message speaks of what is behind it.
+        int names_field = finding->field == NULL || *finding->field == '\0' || strstr(message, finding->field) != NULL;
+        fprintf(stderr, "%s%s%s%s\n", finding->warning ? "warning: " : "", names_field ? "" : finding->field,
+                names_field ? "" : ": ", message);
         if (!finding->warning) {
             enum rmj_status status = status_of_exit_code(finding->has_exit_code ? finding->exit_code : 2);
             // A wrong spec is told before wrong data: it is what the user mends first.

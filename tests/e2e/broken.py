@@ -19,22 +19,22 @@ def case(name, code, *fragments):
     return register
 
 
-def spec_case(name, code, fragments, **changes):
-    CASES[name] = (lambda example: spec_of(example, **changes), code, fragments)
+def spec_case(case_name, code, fragments, **changes):
+    CASES[case_name] = (lambda example: spec_of(example, **changes), code, fragments)
 
 
 def text_case(name, text, *fragments):
     CASES[name] = (lambda example: text.replace("EXAMPLE", str(example)), 2, fragments)
 
 
-def section(example, name, **fields):
+def section(example, part, fields=None, **more):
     spec = spec_of(example)
-    spec[name] = dict(spec.get(name, {}), **fields)
+    spec[part] = dict(spec.get(part, {}), **(fields or {}), **more)
     return spec
 
 
 def field_case(name, part, fields, code, *fragments):
-    CASES[name] = (lambda example: section(example, part, **fields), code, fragments)
+    CASES[name] = (lambda example: section(example, part, fields), code, fragments)
 
 
 # ---- the spec's text
@@ -140,12 +140,12 @@ def edit_header(model, function, cut=None):
     (model / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + body[:cut])
 
 
-@broken_model("no model directory", 6, "base_model")
+@broken_model("no model directory", 2, "base_model")
 def _(model):
     shutil.rmtree(model)
 
 
-@broken_model("no config.json", 6, "config.json")
+@broken_model("no config.json", 2, "config.json")
 def _(model):
     (model / "config.json").unlink()
 
@@ -195,9 +195,9 @@ def _(model):
     edit_header(model, lambda h: h["model.norm.weight"].update(data_offsets=h["model.layers.0.input_layernorm.weight"]["data_offsets"]))
 
 
-@broken_model("wrong dtype", 6, "I64")
+@broken_model("wrong dtype", 6, "dtype", "model.norm.weight")
 def _(model):
-    edit_header(model, lambda h: h["model.norm.weight"].update(dtype="I64"))
+    edit_header(model, lambda h: h["model.norm.weight"].update(dtype="I32"))
 
 
 @broken_model("shape not of the config", 6, "model.norm.weight")
@@ -205,7 +205,12 @@ def _(model):
     edit_header(model, lambda h: h["model.norm.weight"].update(shape=[16]))
 
 
-@broken_model("a tensor missing", 6, "model.layers.1.mlp.up_proj.weight")
+@broken_model("a tensor missing", 6, "model.layers.1.mlp.up_proj.weight", "missing")
+def _(model):
+    edit_header(model, lambda h: h.update({"model.stranger": h.pop("model.layers.1.mlp.up_proj.weight")}))
+
+
+@broken_model("a hole between tensors", 6, "model.safetensors", "hole")
 def _(model):
     edit_header(model, lambda h: h.pop("model.layers.1.mlp.up_proj.weight"))
 
@@ -244,7 +249,7 @@ def _(model):
     edit_config(model, eos_token_id=None)
 
 
-@broken_model("tokenizer larger than the model", 6, "vocab")
+@broken_model("tokenizer larger than the model", 6, "100000")
 def _(model):
     tokenizer = json.loads((model / "tokenizer.json").read_text())
     tokenizer["model"]["vocab"]["zzz"] = 100000
@@ -268,8 +273,7 @@ def broken_data(name, content, code, *fragments, file="broken.jsonl", **data):
 
 
 GOOD_ROW = json.dumps({"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "\n\nHuman: a\n\nAssistant: c"}) + "\n"
-broken_data("no such file", GOOD_ROW, 6, "nowhere.jsonl")
-CASES["no such file"] = (lambda example: section(example, "data", train=[{"path": str(example / "nowhere.jsonl")}]), 6, ("nowhere.jsonl",))
+CASES["no such file"] = (lambda example: section(example, "data", train=[{"path": str(example / "nowhere.jsonl")}]), 2, ("nowhere.jsonl",))
 broken_data("empty file", "", 6, "broken.jsonl")
 broken_data("row is not JSON", GOOD_ROW + "{oops\n", 6, "broken.jsonl:2")
 broken_data("row half written", GOOD_ROW + '{"chosen": "x", "rej', 6, "broken.jsonl:2")
@@ -278,15 +282,19 @@ broken_data("column missing", GOOD_ROW + '{"chosen": "x"}\n', 6, "broken.jsonl:2
 broken_data("wrong column type", GOOD_ROW + '{"chosen": 1, "rejected": "x"}\n', 6, "broken.jsonl:2", "chosen")
 broken_data("not UTF-8", GOOD_ROW.encode() + b'{"chosen": "\xff\xfe", "rejected": "x"}\n', 6, "broken.jsonl:2")
 broken_data("a line of 10 MB", GOOD_ROW + json.dumps({"chosen": "x" * 10_000_000, "rejected": "y"}) + "\n", 6, "broken.jsonl:2")
-broken_data("parquet comes later", b"PAR1", 6, "parquet", file="broken.parquet")
+broken_data("parquet comes later", b"PAR1", 2, "parquet", file="broken.parquet")
 broken_data("not really gzip", GOOD_ROW, 6, "broken.jsonl.gz", file="broken.jsonl.gz")
 broken_data("gzip cut short", gzip.compress(GOOD_ROW.encode() * 50)[:-12], 6, "broken2.jsonl.gz", file="broken2.jsonl.gz")
-broken_data("only equal sides", json.dumps({"chosen": "a", "rejected": "a"}) + "\n", 6, "pair")
-broken_data("everything over length", GOOD_ROW, 6, "pair", max_length=4)
 broken_data("over length is an error", json.dumps({"chosen": "word " * 400, "rejected": "x"}) + "\n", 6, "broken.jsonl:1",
             over_length="error")
 broken_data("margin is not a number", json.dumps({"chosen": "a", "rejected": "b", "margin": "big"}) + "\n", 6, "broken.jsonl:1", "margin",
             use_margin=True)
+
+
+def with_rows(example, rows, **data):
+    path = example / "rows.jsonl"
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    return section(example, "data", train=[{"path": str(path)}], **data)
 
 
 # ---- late in a set, behind the sample that submit looks at: the CPU-only stage says it
@@ -304,6 +312,8 @@ def late_data(name, row, *fragments):
 
 late_data("late row is not JSON", "{oops\n", "late.jsonl:601")
 late_data("late row half written", '{"chosen": "x", "rej', "late.jsonl:601")
+LATE["only equal sides"] = (lambda example: with_rows(example, [{"chosen": "a", "rejected": "a"}]), ("pair",))
+LATE["everything over length"] = (lambda example: with_rows(example, [{"chosen": "a " * 50, "rejected": "b " * 50}], max_length=8), ("pair",))
 late_data("late column missing", '{"chosen": "x"}\n', "late.jsonl:601", "rejected")
 
 
@@ -322,8 +332,8 @@ broken_benchmark("a subset missing", lambda rows: [r for r in rows if r["subset"
 broken_benchmark("benchmark without chosen", lambda rows: [{k: v for k, v in rows[0].items() if k != "chosen"}] + rows[1:],
                  "broken-benchmark.jsonl:1", "chosen")
 broken_benchmark("ties prompt unpaired", lambda rows: [r for r in rows if r["id"] != "ref:2"], "tied:2")
-CASES["no benchmark file"] = (lambda example: section(example, "evaluate", rewardbench2=str(example / "nothing.jsonl")), 6, ("nothing.jsonl",))
-CASES["no held-out file"] = (lambda example: section(example, "data", heldout=[{"path": str(example / "nothing.jsonl")}]), 6, ("nothing.jsonl",))
+CASES["no benchmark file"] = (lambda example: section(example, "evaluate", rewardbench2=str(example / "nothing.jsonl")), 2, ("nothing.jsonl",))
+CASES["no held-out file"] = (lambda example: section(example, "data", heldout=[{"path": str(example / "nothing.jsonl")}]), 2, ("nothing.jsonl",))
 
 
 def is_quiet(one):

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """House rules that a machine can hold: who includes whom, headers that stand alone, format, a page for every folder.
 
-  lint.py arrows|headers|format|pages|words [SOURCE [BUILD]]
+  lint.py arrows|headers|format|pages|words|symbols [SOURCE [BUILD]]
 """
 import os, pathlib, re, shutil, subprocess, sys
 
@@ -105,7 +105,22 @@ def words():
     return faults
 
 
-CHECKS = {"arrows": arrows, "headers": headers, "format": format_check, "pages": pages, "words": words}
+def symbols():
+    """No two libraries define one name: a static link would take either without a word."""
+    seen, faults = {}, []
+    for folder in CODE:
+        for archive in sorted((BUILD / folder).rglob("*.a")):
+            run = subprocess.run(["nm", "--defined-only", "--extern-only", str(archive)], capture_output=True, text=True)
+            for name in set(re.findall(r"^[0-9a-f]+ [TDBR] (\w+)$", run.stdout, re.M)):
+                if name in seen:
+                    faults.append(f"{name} is defined in {seen[name]} and in {archive.name}")
+                seen[name] = archive.name
+    if not seen:
+        faults.append(f"no library was found below {BUILD}")
+    return faults
+
+
+CHECKS = {"arrows": arrows, "headers": headers, "format": format_check, "pages": pages, "words": words, "symbols": symbols}
 
 if __name__ == "__main__":
     found = CHECKS[sys.argv[1]]()

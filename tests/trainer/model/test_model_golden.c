@@ -260,12 +260,49 @@ static void parameters_after_three_steps_equal_the_golden_model(void **state)
     golden_close(&g);
 }
 
+// Three steps with the packs on 1 to 5 simulated ranks of 1 to 3 threads.
+static void ranks_and_threads_change_no_bit_of_the_parameters(void **state)
+{
+    (void)state;
+    static const uint32_t places[][3] = {{0, 0, 0}, {0, 1, 0}, {2, 0, 1}, {3, 3, 0}, {4, 2, 0}};
+    struct golden g;
+    float *reference = NULL;
+    golden_open(&g);
+    for (uint32_t i = 0; i < RMJ_COUNT(places); i++) {
+        struct bench b;
+        struct owned_pack packs[3];
+        struct bench_options o = options;
+        o.directory = g.directory;
+        o.thread_count = 1 + i % 3;
+        bench_open(&b, &o);
+        size_t count = build_packs(&g, packs, 512, 1);
+        struct rmj_adamw adamw = {
+            .learning_rate = 1e-3, .beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8, .weight_decay = 0.01};
+        for (adamw.step = 1; adamw.step <= 3; adamw.step++) {
+            bench_step(&b, packs, count, g.pairs, g.pair_count, &adamw, 1.0, places[i], i + 1);
+        }
+        size_t size = b.layout->element_count * sizeof(float);
+        if (reference == NULL) {
+            reference = malloc(size);
+            memcpy(reference, b.w, size);
+        }
+        assert_memory_equal(reference, b.w, size);
+        for (size_t p = 0; p < count; p++) {
+            pack_free(&packs[p]);
+        }
+        bench_close(&b);
+    }
+    free(reference);
+    golden_close(&g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(scores_and_loss_equal_the_golden_model),
         cmocka_unit_test(every_gradient_equals_the_golden_model_with_shared_prefixes),
         cmocka_unit_test(every_gradient_equals_the_golden_model_without_sharing),
+        cmocka_unit_test(ranks_and_threads_change_no_bit_of_the_parameters),
         cmocka_unit_test(parameters_after_three_steps_equal_the_golden_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

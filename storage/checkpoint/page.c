@@ -6,7 +6,6 @@
 #include "storage/checkpoint/checkpoint.h"
 #include "storage/checkpoint/page_format.h"
 
-#define SAMPLE_SIZE_BYTES 4096
 #define GAIN_PERCENT_MIN 2
 
 // ---- sizes ---------------------------------------------------------------------------------------------------------
@@ -101,14 +100,6 @@ static int gains(size_t compressed, size_t raw)
 // Compressed size when compressing gains enough, else 0.
 static size_t try_compress(struct encoder *encoder, const uint8_t *raw, size_t size)
 {
-    // A mantissa plane is noise: a sample from its middle tells, at a sixteenth of the cost.
-    if (size >= 4 * SAMPLE_SIZE_BYTES) {
-        size_t sample = ZSTD_compressCCtx(encoder->zstd, encoder->compressed, encoder->compressed_size_max,
-                                          raw + (size - SAMPLE_SIZE_BYTES) / 2, SAMPLE_SIZE_BYTES, encoder->level);
-        if (!gains(sample, SAMPLE_SIZE_BYTES)) {
-            return 0;
-        }
-    }
     size_t compressed =
         ZSTD_compressCCtx(encoder->zstd, encoder->compressed, encoder->compressed_size_max, raw, size, encoder->level);
     return gains(compressed, size) ? compressed : 0;

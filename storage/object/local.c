@@ -171,6 +171,8 @@ static enum rmj_status publish(const struct local_store *local, const char *temp
     enum rmj_status status = RMJ_OK;
     int code = make_visible(local, temporary, parent, name, put->condition);
     if (code == EEXIST && put->condition == RMJ_PUT_IF_ABSENT) {
+        // Who loses may rely on what won as if it were its own: so it has to be as durable.
+        fsync(parent);
         status = rmj_fail(err, RMJ_CONFLICT, "%s/%s exists already", local->root, put->key);
     } else if (code == EISDIR || code == EEXIST || code == ENOTEMPTY) {
         status =

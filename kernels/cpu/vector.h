@@ -5,6 +5,9 @@
 #include <immintrin.h>
 #include <stdint.h>
 
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+
 // exp(x) for x <= 88.3 by 2^n e^r, |r| <= log(2)/2, polynomial of degree 6 (Remez-like coefficients of the Taylor
 // kind). Relative error under 2e-7 (tests/kernels checks it over the range); under -87.3 the result is 0.
 static inline __m256 rmj_vector_exp(__m256 x)
@@ -42,5 +45,7 @@ static inline float rmj_vector_sum(__m256 x)
     __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
 }
+
+#pragma GCC pop_options
 
 #endif

@@ -40,12 +40,13 @@ struct rmj_export_options {
     const struct rmj_layout *layout;
     const float *weights;
     int32_t pad_token;
-    int vocabulary_grows;      // a pad token was added: config.json, tokenizer.json and the tokenizer's config say so
-    const char *chat_template; // template text to write, NULL to keep the base model's own
+    int vocabulary_grows;          // the pad token is a row after the base model's vocabulary: the layout's last
+    const char *chat_template;     // template text to write, NULL to keep the base model's own
     uint64_t shard_size_bytes_max; // 0: 5 GB
 };
 // Writes *ForSequenceClassification, num_labels 1, float32 safetensors, tokenizer files, chat template. The bytes are a
-// function of the arguments alone.
+// function of the arguments alone. A pad token that the base model's tokenizer does not have (a new row, or a spare one
+// of the embedding) is added to tokenizer.json and its configs.
 RMJ_MUST_USE enum rmj_status rmj_model_export(const struct rmj_export_options *options, struct rmj_error *err);
 
 #endif

@@ -172,6 +172,9 @@ static enum rmj_status write_config(const struct rmj_export_options *o, const ch
 
 enum rmj_status rmj_model_export(const struct rmj_export_options *options, struct rmj_error *err)
 {
+    uint32_t row_count = options->layout->tensors[options->layout->embedding].shape[0];
+    RMJ_ASSERT(options->pad_token >= 0 && (uint32_t)options->pad_token < row_count);
+    RMJ_ASSERT(!options->vocabulary_grows || (uint32_t)options->pad_token == row_count - 1);
     if (rmj_fs_exists(options->directory)) {
         return rmj_fail(err, RMJ_CONFLICT, "%s: exists already; name a new directory", options->directory);
     }

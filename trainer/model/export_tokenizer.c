@@ -158,11 +158,6 @@ enum rmj_status rmj_export_tokenizer(const struct rmj_export_options *o, const c
     } else {
         RMJ_GO(copy_file(o->base_directory, directory, "tokenizer.json", err));
     }
-    if (token_text(tokenizer, o->pad_token) == NULL) {
-        status = rmj_fail(err, RMJ_DATA, "%s/tokenizer.json: has no token %d, the pad token", o->base_directory,
-                          o->pad_token);
-        goto out;
-    }
     RMJ_GO(write_special_tokens(o, directory, "tokenizer_config.json", tokenizer, err));
     RMJ_GO(write_special_tokens(o, directory, "special_tokens_map.json", tokenizer, err));
     RMJ_GO(write_template(o, directory, err));

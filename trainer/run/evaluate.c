@@ -13,7 +13,6 @@
 #include "trainer/run/trainer.h"
 
 #define PATH_SIZE 600
-#define FLUSH_MS 5000
 
 static enum rmj_status export_weights(struct rmj_trainer *trainer, const char *directory, struct rmj_error *err)
 {
@@ -206,7 +205,7 @@ static enum rmj_status tell(struct rmj_trainer *trainer, const Rmjob__V1__Evalua
     request.generation = trainer->generation.number;
     request.report = &report;
     request.consumed = &proof;
-    rmj_link_flush(trainer->link, FLUSH_MS); // steps and manifests are known before the job moves on
+    rmj_link_flush(trainer->link, RMJ_SERVICE_GONE_MS); // steps and manifests are known before the job moves on
     return rmj_link_call(trainer->link, "/rmjob.v1.Ranks/Evaluated", &request.base, RMJ_SERVICE_GONE_MS, err);
 }
 

@@ -47,17 +47,15 @@ static enum rmj_status keep_resume_point(struct rmj_trainer *trainer, struct rmj
 static enum rmj_status train(struct rmj_trainer *trainer, struct rmj_error *err)
 {
     struct rmj_generation *gen = &trainer->generation;
-    int trained = 0;
     while (trainer->state->step < trainer->info->step_count && !gen->stop && !gen->failed) {
         RMJ_TRY(rmj_step(trainer, err));
-        trained = 1;
     }
     if (gen->failed) {
         return RMJ_OK;
     }
-    int finished = trainer->state->step == trainer->info->step_count;
-    // A stop at a step may be the last this rank is seen of: ranks that leave take their memory with them.
-    if (trained && !trainer->settings.checkpoint_off && (finished || gen->stop)) {
+    // The last step, also when this generation only resumed at it: whoever committed it may not have lived to tell. A
+    // stop at a step may be the last a rank is seen of: ranks that leave take their memory with them.
+    if (trainer->state->step > 0 && !trainer->settings.checkpoint_off) {
         RMJ_TRY(rmj_checkpoint_now(trainer, err));
         gen->failed = rmj_checkpoint_violated(trainer);
     }

@@ -98,7 +98,7 @@ struct rmj_manifest_report {
     double seconds;
 };
 void rmj_link_report_manifest(struct rmj_link *link, const struct rmj_manifest_report *report);
-// Waits until the queue is empty, at most bound_ms.
+// Waits until the queue is empty, at most bound_ms, or until the generation is aborted.
 void rmj_link_flush(struct rmj_link *link, int64_t bound_ms);
 
 // For heartbeats; written by the training thread, plain stores.

@@ -232,8 +232,12 @@ void rmj_link_flush(struct rmj_link *link, int64_t bound_ms)
 {
     int64_t deadline = rmj_clock_mono_ms() + bound_ms;
     pthread_mutex_lock(&link->lock);
-    while ((link->report_count > 0 || link->report_in_flight) && rmj_clock_mono_ms() < deadline) {
-        rmj_link_cond_wait(link, deadline - rmj_clock_mono_ms() + 1);
+    while (link->report_count > 0 || link->report_in_flight) {
+        int64_t left = deadline - rmj_clock_mono_ms();
+        if (left <= 0 || rmj_link_aborted(link)) {
+            break;
+        }
+        rmj_link_cond_wait(link, left < RETRY_MS_MAX ? left : RETRY_MS_MAX);
     }
     pthread_mutex_unlock(&link->lock);
 }

@@ -148,6 +148,7 @@ struct job {
     struct fake *fake;
     pid_t ranks[RANKS_MAX];
     uint32_t started;
+    char extra[2][400]; // more environment, "" for none
 };
 
 static void job_open(struct job *job, const char *name, uint32_t wanted, uint32_t every)
@@ -193,8 +194,16 @@ static void start_rank(struct job *job, const char *fault)
     snprintf(set, sizeof set, "RMJOB_FAULT=%s", fault == NULL ? "" : fault);
     snprintf(once, sizeof once, "RMJOB_FAULT_ONCE=%s", job->once);
     char *arguments[] = {"rmjob-rank", "--server", job->address, "--job", "job", "--rank-uid", uid, NULL};
-    char *environment[64] = {set, once, "RMJOB_RANK_TOKEN=token"};
-    size_t count = 3;
+    char *environment[64] = {set, "RMJOB_RANK_TOKEN=token"};
+    size_t count = 2;
+    if (job->once[0] != '\0') {
+        environment[count++] = once;
+    }
+    for (size_t i = 0; i < RMJ_COUNT(job->extra); i++) {
+        if (job->extra[i][0] != '\0') {
+            environment[count++] = job->extra[i];
+        }
+    }
     for (char **e = environ; *e != NULL && count < 63; e++) {
         if (strncmp(*e, "RMJOB_FAULT", 11) != 0) {
             environment[count++] = *e;
@@ -209,10 +218,11 @@ static void start_rank(struct job *job, const char *fault)
     job->started++;
 }
 
-static void start_ranks(struct job *job, uint32_t count, const char *fault_of_first)
+// All get the fault, since no process knows which rank it will be; it fires once in all.
+static void start_ranks(struct job *job, uint32_t count, const char *fault)
 {
     for (uint32_t i = 0; i < count; i++) {
-        start_rank(job, i == 0 ? fault_of_first : NULL);
+        start_rank(job, fault);
     }
 }
 
@@ -381,6 +391,117 @@ static void a_rank_told_to_go_hands_over_first(void **state)
     assert_true(view.leavers >= 1 || view.generation == 1);
 }
 
+static enum rmj_status cut_file(void *context, const char *relative_path, uint64_t size, struct rmj_error *err)
+{
+    char path[600];
+    snprintf(path, sizeof path, "%s/%s", (const char *)context, relative_path);
+    (void)err;
+    assert_int_equal(truncate(path, (off_t)(size / 2)), 0);
+    return RMJ_OK;
+}
+
+static void a_damaged_checkpoint_is_reported_and_gone_past(void **state)
+{
+    (void)state;
+    struct job job;
+    char pages[300];
+    job_open(&job, "damaged", 1, 2);
+    job.once[0] = '\0';
+    start_rank(&job, "backward@5+=stall:100");
+    struct fake_view view;
+    int64_t deadline = rmj_clock_mono_ms() + PATIENCE_MS;
+    do {
+        fake_view(job.fake, &view);
+        rmj_clock_sleep_ms(5);
+        assert_true(rmj_clock_mono_ms() < deadline && !view.evaluated);
+    } while (view.manifest_step < 2);
+    kill(-job.ranks[0], SIGKILL);
+    snprintf(pages, sizeof pages, "%s/job/page", job.checkpoints);
+    assert_int_equal(rmj_fs_walk(pages, cut_file, pages, NULL), RMJ_OK);
+    view = wait_until(&job, 0);
+    assert_int_equal(job_close(&job), 0);
+    assert_int_equal(view.bad_manifests, 1);
+    expect_reference(&view);
+}
+
+static void numbers_that_overflow_fail_the_job_with_their_rows(void **state)
+{
+    (void)state;
+    struct job job;
+    world.spec->train->learning_rate = 1e30;
+    job_open(&job, "overflow", 2, 0);
+    start_ranks(&job, 2, NULL);
+    struct fake_view view = wait_until(&job, 0);
+    world.spec->train->learning_rate = 1e-3;
+    assert_int_equal(job_close(&job), 11);
+    assert_int_equal(view.failed, 1);
+    assert_non_null(strstr(view.reason, "not a number"));
+    assert_non_null(strstr(view.reason, "train.jsonl row"));
+}
+
+static uint64_t owned_bytes(const char *name, uint32_t ranks)
+{
+    struct job job;
+    uint64_t most = 0;
+    job_open(&job, name, ranks, 0);
+    start_ranks(&job, ranks, "backward@3=stall:1800"); // long enough for heartbeats
+    for (;;) {
+        struct fake_view view;
+        fake_view(job.fake, &view);
+        most = view.owned_bytes_max > most ? view.owned_bytes_max : most;
+        if (view.evaluated || view.failed) {
+            break;
+        }
+        rmj_clock_sleep_ms(20);
+    }
+    assert_int_equal(job_close(&job), 0);
+    return most;
+}
+
+static void optimizer_state_lives_only_at_its_owner(void **state)
+{
+    (void)state;
+    uint64_t alone = owned_bytes("owned-1", 1), shared = owned_bytes("owned-3", 3);
+    printf("optimizer bytes of the fullest rank: %llu alone, %llu of three\n", (unsigned long long)alone,
+           (unsigned long long)shared);
+    assert_true(alone > 0 && shared > 0 && shared < alone);
+}
+
+#ifdef ALLOC_COUNT
+static long allocations(const char *name, uint32_t batch, uint32_t *steps)
+{
+    struct job job;
+    struct rmj_buf text;
+    char path[300];
+    world.spec->train->global_batch_pairs = batch;
+    snprintf(path, sizeof path, "%s/%s-allocations", world.directory, name);
+    job_open(&job, name, 1, 0);
+    snprintf(job.extra[0], sizeof job.extra[0], "LD_PRELOAD=%s", ALLOC_COUNT);
+    snprintf(job.extra[1], sizeof job.extra[1], "RMJOB_ALLOC_FILE=%s", path);
+    start_rank(&job, NULL);
+    *steps = wait_until(&job, 0).steps_reported;
+    world.spec->train->global_batch_pairs = 8;
+    assert_int_equal(job_close(&job), 0);
+    rmj_buf_init(&text, 4096);
+    assert_int_equal(rmj_fs_read(path, &text, NULL), RMJ_OK);
+    long count = strtol(rmj_buf_text(&text), NULL, 10);
+    rmj_buf_deinit(&text);
+    return count;
+}
+
+// Twice the steps over the same data: what a step allocated would show as a difference.
+static void a_step_allocates_nothing(void **state)
+{
+    (void)state;
+    uint32_t few_steps, many_steps;
+    long few = allocations("alloc-few", 8, &few_steps), many = allocations("alloc-many", 2, &many_steps);
+    printf("allocations of the training thread: %ld in a job of %u steps, %ld in one of %u\n", few, few_steps, many,
+           many_steps);
+    assert_true(few > 0 && many_steps > few_steps + 20);
+    assert_true(labs(many - few) < (long)(many_steps - few_steps));
+}
+#endif
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -389,6 +510,12 @@ int main(void)
         cmocka_unit_test(weights_do_not_depend_on_resizes),
         cmocka_unit_test(training_goes_on_while_the_service_restarts),
         cmocka_unit_test(a_rank_told_to_go_hands_over_first),
+        cmocka_unit_test(a_damaged_checkpoint_is_reported_and_gone_past),
+        cmocka_unit_test(numbers_that_overflow_fail_the_job_with_their_rows),
+        cmocka_unit_test(optimizer_state_lives_only_at_its_owner),
+#ifdef ALLOC_COUNT
+        cmocka_unit_test(a_step_allocates_nothing),
+#endif
     };
     return cmocka_run_group_tests(tests, make_world, drop_world);
 }

@@ -82,7 +82,7 @@ size_t rmj_field_element_size(ProtobufCType type);
 int rmj_field_present(const ProtobufCMessage *message, const ProtobufCFieldDescriptor *field);
 
 // "NaN", "Infinity", "-Infinity", or digits that read back equal. is_float: a 32-bit value.
-const char *rmj_text_number(char out[32], double value, int is_float);
+const char *rmj_text_number(char out[40], double value, int is_float);
 // JSON's quoting, which YAML reads too. Bytes that are not UTF-8 become U+FFFD.
 void rmj_text_quote(struct rmj_buf *out, const char *text, size_t size);
 void rmj_base64_print(struct rmj_buf *out, const unsigned char *bytes, size_t size);

@@ -55,7 +55,7 @@ int rmj_field_present(const ProtobufCMessage *message, const ProtobufCFieldDescr
     return field->label != PROTOBUF_C_LABEL_OPTIONAL || *(const protobuf_c_boolean *)quantifier;
 }
 
-const char *rmj_text_number(char out[32], double value, int is_float)
+const char *rmj_text_number(char out[40], double value, int is_float)
 {
     if (isnan(value)) {
         return strcpy(out, "NaN");
@@ -66,7 +66,7 @@ const char *rmj_text_number(char out[32], double value, int is_float)
     // The shortest of the precisions that reads back equal; the last one always does.
     int last = is_float ? 9 : 17;
     for (int precision = is_float ? 6 : 15; precision <= last; precision++) {
-        snprintf(out, 32, "%.*g", precision, value);
+        snprintf(out, 40, "%.*g", precision, value);
         if (is_float ? strtof(out, NULL) == (float)value : strtod(out, NULL) == value) {
             break;
         }
@@ -162,7 +162,7 @@ ptrdiff_t rmj_base64_parse(unsigned char *out, const char *text, size_t size)
 
 static void print_number(struct rmj_buf *out, double value, int is_float)
 {
-    char text[32];
+    char text[40];
     rmj_text_number(text, value, is_float);
     rmj_buf_printf(out, isfinite(value) ? "%s" : "\"%s\"", text);
 }

@@ -4,9 +4,9 @@
 set -eu
 grpcurl=${RMJOB_GRPCURL:-}
 [ -n "$grpcurl" ] || grpcurl=$(command -v grpcurl || true)
-[ -n "$grpcurl" ] || grpcurl=$RMJOB_SOURCE/.cache/tools/grpcurl
+[ -n "$grpcurl" ] || grpcurl=${RMJOB_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/rmjob}/tools/grpcurl
 if [ ! -x "$grpcurl" ]; then
-    echo "SKIP: no grpcurl in RMJOB_GRPCURL, PATH or .cache/tools (go install github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4)"
+    echo "SKIP: no grpcurl in RMJOB_GRPCURL, PATH or the cache (scripts/toolchains/go-tools grpcurl builds it)"
     exit 77
 fi
 work=$(mktemp -d)

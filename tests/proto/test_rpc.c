@@ -1,249 +1,18 @@
-// Server and client over unix sockets and TCP: what a caller may rely on, including deaths and stalls.
-//
-// Called with "--watch ADDRESS" this program is a client process that opens a stream, prints a line for its first
-// message and reads on until it is killed.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+// Server and client over unix sockets and TCP: what a caller may rely on.
+#include "tests/proto/rpc_fixture.h"
 
-#include <cmocka.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
-#include <spawn.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "proto/grpc/health/v1/health.pb-c.h"
-#include "proto/rmjob/v1/jobs.pb-c.h"
-#include "proto/rpc/client.h"
-#include "proto/rpc/server.h"
-
-extern char **environ;
-static const char *program;
-
-enum { PATIENCE_MS = 30000 };
-
-// ---- a server with the methods the tests need ----
-
-struct fixture {
-    char directory[64];
-    char address[96];
-    struct rmj_rpc_server *server;
-    struct rmj_rpc_client *client;
-    atomic_int cancels;
-    atomic_int handled;
-    atomic_int full_seen;
-    atomic_int sent;
-    _Atomic(struct rmj_call *) kept;
-};
-
-static void wait_for(atomic_int *value, int wanted)
-{
-    int64_t until = rmj_clock_mono_ms() + PATIENCE_MS;
-    while (atomic_load(value) < wanted) {
-        assert_true(rmj_clock_mono_ms() < until);
-        rmj_clock_sleep_ms(2);
-    }
-}
-
-static void handle_get(void *context, struct rmj_call *call, const ProtobufCMessage *request)
-{
-    struct fixture *f = context;
-    const Rmjob__V1__GetJobRequest *get = (const Rmjob__V1__GetJobRequest *)request;
-    atomic_fetch_add(&f->handled, 1);
-    struct rmj_error err = {0};
-    if (get->job != NULL && strncmp(get->job, "fail:", 5) == 0) {
-        int status = atoi(get->job + 5);
-        const char *text = strchr(get->job + 5, ':') + 1;
-        (void)rmj_fail(&err, (enum rmj_status)status, "%s", text);
-        Rmjob__V1__Finding finding = RMJOB__V1__FINDING__INIT;
-        finding.field = "train.epochs";
-        finding.message = "only 1";
-        Rmjob__V1__Finding *findings[] = {&finding};
-        Rmjob__V1__ValidateResponse response = RMJOB__V1__VALIDATE_RESPONSE__INIT;
-        response.n_findings = 1;
-        response.findings = findings;
-        rmj_call_fail(call, &err, status == RMJ_INVALID ? &response.base : NULL);
-        return;
-    }
-    if (get->job != NULL && strcmp(get->job, "silence") == 0) {
-        return;
-    }
-    if (get->job != NULL && strcmp(get->job, "later") == 0) {
-        atomic_store(&f->kept, rmj_call_retain(call));
-        return;
-    }
-    Rmjob__V1__Job job = RMJOB__V1__JOB__INIT;
-    job.id = get->job;
-    job.reason = (char *)(uintptr_t)rmj_call_peer(call);
-    rmj_call_reply(call, &job.base);
-}
-
-static void send_event(struct rmj_call *call, uint64_t number, char *text)
-{
-    Rmjob__V1__Event event = RMJOB__V1__EVENT__INIT;
-    event.has_sequence = 1;
-    event.sequence = number;
-    event.text = text;
-    (void)rmj_call_send(call, &event.base);
-}
-
-static void on_cancel(void *context, struct rmj_call *call)
-{
-    struct fixture *f = context;
-    assert_true(rmj_call_cancelled(call));
-    rmj_call_release(call);
-    atomic_fetch_add(&f->cancels, 1);
-}
-
-// "count:N" sends N events and ends; "hold" sends one and stays; "flood" sends until the queue is full.
-static void handle_watch(void *context, struct rmj_call *call, const ProtobufCMessage *request)
-{
-    struct fixture *f = context;
-    const Rmjob__V1__WatchRequest *watch = (const Rmjob__V1__WatchRequest *)request;
-    atomic_fetch_add(&f->handled, 1);
-    if (strncmp(watch->job, "count:", 6) == 0) {
-        int count = atoi(watch->job + 6);
-        for (int i = 1; i <= count; i++) {
-            send_event(call, (uint64_t)i, "event");
-        }
-        rmj_call_finish(call, NULL);
-        return;
-    }
-    if (strcmp(watch->job, "flood") == 0) {
-        char *text = calloc(1, 64 * 1024);
-        memset(text, 'x', 64 * 1024 - 1);
-        Rmjob__V1__Event event = RMJOB__V1__EVENT__INIT;
-        event.text = text;
-        enum rmj_status status = RMJ_OK;
-        while (status == RMJ_OK && atomic_load(&f->sent) < 100000) {
-            status = rmj_call_send(call, &event.base);
-            atomic_fetch_add(&f->sent, 1);
-        }
-        atomic_store(&f->full_seen, status == RMJ_FULL);
-        free(text);
-        struct rmj_error err = {0};
-        (void)rmj_fail(&err, RMJ_FULL, "the reader is too slow");
-        rmj_call_finish(call, &err);
-        return;
-    }
-    send_event(call, 1, "first");
-    rmj_call_retain(call);
-    rmj_call_on_cancel(call, on_cancel, f);
-}
-
-static enum rmj_status authorize(void *context, const char *full_method, const char *bearer, const char *peer,
-                                 struct rmj_error *err)
-{
-    (void)context;
-    (void)full_method;
-    assert_non_null(peer);
-    if (bearer == NULL || strcmp(bearer, "right") != 0) {
-        return rmj_fail(err, RMJ_DENIED, "no valid token; run rmjob login");
-    }
-    return RMJ_OK;
-}
-
-static enum rmj_status start_server(struct fixture *f, const char *address, int with_authorize,
-                                    struct rmj_rpc_server **server, struct rmj_error *err)
-{
-    const struct rmj_rpc_method methods[] = {
-        {.service = "rmjob.v1.Jobs",
-         .method = "Get",
-         .request = &rmjob__v1__get_job_request__descriptor,
-         .response = &rmjob__v1__job__descriptor,
-         .handler = handle_get,
-         .context = f},
-        {.service = "rmjob.v1.Jobs",
-         .method = "Watch",
-         .request = &rmjob__v1__watch_request__descriptor,
-         .response = &rmjob__v1__event__descriptor,
-         .server_streaming = 1,
-         .handler = handle_watch,
-         .context = f},
-    };
-    const struct rmj_rpc_server_options options = {
-        .addresses = &address,
-        .address_count = 1,
-        .methods = methods,
-        .method_count = RMJ_COUNT(methods),
-        .authorize = with_authorize ? authorize : NULL,
-        .worker_count = 4,
-        .call_count_max = 300,
-    };
-    return rmj_rpc_server_start(server, &options, err);
-}
-
-static void setup_at(struct fixture *f, const char *address, int with_authorize)
-{
-    memset(f, 0, sizeof *f);
-    snprintf(f->directory, sizeof f->directory, "/tmp/rmjob-rpc-XXXXXX");
-    assert_non_null(mkdtemp(f->directory));
-    char path[96];
-    snprintf(path, sizeof path, "unix:%s/socket", f->directory);
-    struct rmj_error err = {0};
-    if (start_server(f, address == NULL ? path : address, with_authorize, &f->server, &err) != RMJ_OK) {
-        fail_msg("%s", err.message);
-    }
-    snprintf(f->address, sizeof f->address, "%s", rmj_rpc_server_address(f->server, 0));
-    assert_int_equal(rmj_rpc_client_create(&f->client, f->address, with_authorize ? "right" : NULL, &err), RMJ_OK);
-}
-
-static void teardown(struct fixture *f)
-{
-    rmj_rpc_client_destroy(f->client);
-    rmj_rpc_server_stop(f->server, 1000);
-    char path[128];
-    snprintf(path, sizeof path, "%s/socket", f->directory);
-    assert_int_not_equal(access(path, F_OK), 0); // a stopped server leaves no socket
-    assert_int_equal(rmdir(f->directory), 0);
-}
-
-static enum rmj_status get(struct rmj_rpc_client *client, char *job, int64_t deadline_ms, Rmjob__V1__Job **reply,
-                           ProtobufCMessage **findings, struct rmj_error *err)
-{
-    Rmjob__V1__GetJobRequest request = RMJOB__V1__GET_JOB_REQUEST__INIT;
-    request.job = job;
-    ProtobufCMessage *message = NULL;
-    enum rmj_status status = rmj_rpc_call(client, "/rmjob.v1.Jobs/Get", &request.base, &rmjob__v1__job__descriptor,
-                                          deadline_ms, &message, findings, err);
-    *reply = (Rmjob__V1__Job *)message;
-    return status;
-}
-
-static struct rmj_rpc_stream *watch(struct rmj_rpc_client *client, char *job, int64_t deadline_ms)
-{
-    Rmjob__V1__WatchRequest request = RMJOB__V1__WATCH_REQUEST__INIT;
-    request.job = job;
-    struct rmj_rpc_stream *stream = NULL;
-    struct rmj_error err = {0};
-    assert_int_equal(rmj_rpc_stream_open(&stream, client, "/rmjob.v1.Jobs/Watch", &request.base,
-                                         &rmjob__v1__event__descriptor, deadline_ms, &err),
-                     RMJ_OK);
-    return stream;
-}
-
-static void expect_event(struct rmj_rpc_stream *stream, uint64_t number)
-{
-    struct rmj_error err = {0};
-    ProtobufCMessage *message = NULL;
-    assert_int_equal(rmj_rpc_stream_next(stream, PATIENCE_MS, &message, &err), RMJ_OK);
-    assert_non_null(message);
-    assert_int_equal(((Rmjob__V1__Event *)message)->sequence, number);
-    protobuf_c_message_free_unpacked(message, NULL);
-}
-
-// ---- promises ----
 
 static void a_unary_call_comes_back(void **state)
 {
@@ -733,109 +502,6 @@ static void a_dead_servers_socket_is_replaced_and_a_file_is_not(void **state)
     assert_int_equal(rmdir(directory), 0);
 }
 
-// ---- other processes ----
-
-static int watch_process(const char *address)
-{
-    struct rmj_rpc_client *client = NULL;
-    struct rmj_rpc_stream *stream = NULL;
-    struct rmj_error err = {0};
-    Rmjob__V1__WatchRequest request = RMJOB__V1__WATCH_REQUEST__INIT;
-    request.job = "hold";
-    if (rmj_rpc_client_create(&client, address, NULL, &err) != RMJ_OK ||
-        rmj_rpc_stream_open(&stream, client, "/rmjob.v1.Jobs/Watch", &request.base, &rmjob__v1__event__descriptor, 0,
-                            &err) != RMJ_OK) {
-        return 1;
-    }
-    ProtobufCMessage *message = NULL;
-    while (rmj_rpc_stream_next(stream, -1, &message, &err) == RMJ_OK && message != NULL) {
-        protobuf_c_message_free_unpacked(message, NULL);
-        if (write(STDOUT_FILENO, "1\n", 2) != 2) {
-            return 1;
-        }
-    }
-    return 1;
-}
-
-// A client process whose stream has received its first message.
-static pid_t start_watcher(const char *address)
-{
-    int ends[2];
-    assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
-    posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
-    char *arguments[] = {(char *)(uintptr_t)program, "--watch", (char *)(uintptr_t)address, NULL};
-    pid_t pid = 0;
-    assert_int_equal(posix_spawn(&pid, program, &actions, NULL, arguments, environ), 0);
-    posix_spawn_file_actions_destroy(&actions);
-    close(ends[1]);
-    char line[2];
-    assert_int_equal(read(ends[0], line, 2), 2);
-    close(ends[0]);
-    return pid;
-}
-
-static void a_killed_client_process_is_seen(const char *address)
-{
-    struct fixture f;
-    setup_at(&f, address, 0);
-    for (int i = 1; i <= 3; i++) {
-        pid_t pid = start_watcher(f.address);
-        assert_int_equal(atomic_load(&f.cancels), i - 1);
-        int64_t killed_ms = rmj_clock_mono_ms();
-        assert_int_equal(kill(pid, SIGKILL), 0);
-        wait_for(&f.cancels, i);
-        printf("killed client seen after %lld ms\n", (long long)(rmj_clock_mono_ms() - killed_ms));
-        assert_int_equal(waitpid(pid, NULL, 0), pid);
-    }
-    teardown(&f);
-}
-
-static void a_killed_client_process_is_seen_on_a_unix_socket(void **state)
-{
-    (void)state;
-    a_killed_client_process_is_seen(NULL);
-}
-
-static void a_killed_client_process_is_seen_on_tcp(void **state)
-{
-    (void)state;
-    a_killed_client_process_is_seen("127.0.0.1:0");
-}
-
-// Only the keepalive can see it: the kernel goes on acknowledging for a stopped process.
-static void a_stopped_client_process_is_seen_on_tcp(void **state)
-{
-    (void)state;
-    struct fixture f;
-    setup_at(&f, "127.0.0.1:0", 0);
-    pid_t pid = start_watcher(f.address);
-    int64_t stopped_ms = rmj_clock_mono_ms();
-    assert_int_equal(kill(pid, SIGSTOP), 0);
-    wait_for(&f.cancels, 1);
-    printf("stopped client seen after %lld ms\n", (long long)(rmj_clock_mono_ms() - stopped_ms));
-    assert_int_equal(kill(pid, SIGKILL), 0);
-    assert_int_equal(waitpid(pid, NULL, 0), pid);
-    teardown(&f);
-}
-
-// A quiet stream must not be mistaken for a dead one.
-static void a_quiet_stream_lives_past_the_keepalive(void **state)
-{
-    (void)state;
-    struct fixture f;
-    setup_at(&f, "127.0.0.1:0", 0);
-    struct rmj_rpc_stream *stream = watch(f.client, "hold", 0);
-    expect_event(stream, 1);
-    struct rmj_error err = {0};
-    ProtobufCMessage *message = NULL;
-    assert_int_equal(rmj_rpc_stream_next(stream, 12000, &message, &err), RMJ_AGAIN);
-    assert_int_equal(atomic_load(&f.cancels), 0);
-    rmj_rpc_stream_close(stream);
-    teardown(&f);
-}
-
 static void *hammer(void *argument)
 {
     struct fixture *f = argument;
@@ -867,16 +533,12 @@ static void many_threads_share_one_client(void **state)
     teardown(&f);
 }
 
-int main(int argc, char **argv)
+int main(void)
 {
     sigset_t mask;
     sigemptyset(&mask);
     sigaddset(&mask, SIGTERM);
     pthread_sigmask(SIG_BLOCK, &mask, NULL);
-    program = argv[0];
-    if (argc == 3 && strcmp(argv[1], "--watch") == 0) {
-        return watch_process(argv[2]);
-    }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_unary_call_comes_back),
         cmocka_unit_test(every_status_and_message_survives),
@@ -900,10 +562,6 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_client_reconnects_to_a_restarted_server),
         cmocka_unit_test(an_address_in_use_is_a_conflict),
         cmocka_unit_test(a_dead_servers_socket_is_replaced_and_a_file_is_not),
-        cmocka_unit_test(a_killed_client_process_is_seen_on_a_unix_socket),
-        cmocka_unit_test(a_killed_client_process_is_seen_on_tcp),
-        cmocka_unit_test(a_stopped_client_process_is_seen_on_tcp),
-        cmocka_unit_test(a_quiet_stream_lives_past_the_keepalive),
         cmocka_unit_test(many_threads_share_one_client),
     };
     return cmocka_run_group_tests_name("rpc", tests, NULL, NULL);

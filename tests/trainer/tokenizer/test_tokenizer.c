@@ -100,6 +100,34 @@ static void unks_stay_apart_without_fuse(void **state)
     rmj_tokenizer_close(t);
 }
 
+static void neighbours_of_a_vanished_character_meet(void **state)
+{
+    (void)state;
+    struct rmj_tokenizer *t = small_open("{\"model\":{\"vocab\":{\"a\":0,\"b\":1,\"ab\":2},\"merges\":[\"a b\"]}}");
+    small_expect(t, "azb", "2");
+    small_expect(t, "bza", "1 0");
+    rmj_tokenizer_close(t);
+}
+
+static void characters_younger_than_the_libraries_are_known(void **state)
+{
+    (void)state;
+    // U+2EC6A is a letter since Unicode 15.1.
+    struct rmj_tokenizer *t = small_open(
+        "{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"\\\\p{L}\"},\"behavior\":\"Removed\"},"
+        "\"model\":{\"unk_token\":\"u\",\"vocab\":{\"u\":0,\"1\":1},\"merges\":[]}}");
+    small_expect(t,
+                 "\xf0\xae\xb1\xaa"
+                 "1",
+                 "1");
+    rmj_tokenizer_close(t);
+    // U+1DF7 is a mark below since Unicode 10; the public normalization has Unicode 9 and leaves it where it is.
+    t = small_open("{\"normalizer\":{\"type\":\"NFC\"},"
+                   "\"model\":{\"vocab\":{\"\\u08da\":0,\"\\u1df7\":1},\"merges\":[]}}");
+    small_expect(t, "\xe0\xa3\x9a\xe1\xb7\xb7", "0 1");
+    rmj_tokenizer_close(t);
+}
+
 static void metaspace_marks_and_splits(void **state)
 {
     (void)state;
@@ -135,6 +163,9 @@ static void normalizers_do_what_they_say(void **state)
          "1"},
         {"{\"type\":\"Strip\",\"strip_left\":false,\"strip_right\":true}", " e ", "4 1"},
         {"{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"[ie]+\"},\"content\":\"e \"}", "iei", "1 4"},
+        // No empty match right behind another one.
+        {"{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"i*\"},\"content\":\"e\"}", "i", "1"},
+        {"{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"i*\"},\"content\":\"e\"}", "E", "1 0 1"},
         {"{\"type\":\"Prepend\",\"prepend\":\"e\"}", "", ""},
         {"null", "e", "1"},
     };
@@ -371,6 +402,8 @@ int main(void)
         cmocka_unit_test(ignore_merges_takes_whole_words),
         cmocka_unit_test(sentencepiece_text_is_one_word),
         cmocka_unit_test(unks_stay_apart_without_fuse),
+        cmocka_unit_test(neighbours_of_a_vanished_character_meet),
+        cmocka_unit_test(characters_younger_than_the_libraries_are_known),
         cmocka_unit_test(metaspace_marks_and_splits),
         cmocka_unit_test(normalizers_do_what_they_say),
         cmocka_unit_test(splits_treat_matches_as_told),

@@ -45,6 +45,8 @@ static size_t lay_out(struct rmj_trainer *trainer, struct rmj_arena *arena)
     trainer->pair_scores = take(arena, &total, 2 * (size_t)trainer->pairs_max * sizeof(float));
     trainer->pair_losses = take(arena, &total, trainer->pairs_max * sizeof(float));
     trainer->pair_margins = take(arena, &total, info->pair_count * sizeof(float));
+    trainer->proof.pairs = take(arena, &total, info->pair_count * sizeof(struct rmj_digest));
+    trainer->proof.steps = take(arena, &total, (info->step_count + 1u) * sizeof(struct rmj_proof_step));
     trainer->squares = take(arena, &total, trainer->layout->page_count * sizeof(double));
     trainer->uploader.digests = take(arena, &total, trainer->layout->page_count * sizeof(struct rmj_digest));
     return total;
@@ -62,6 +64,7 @@ static enum rmj_status make_model(struct rmj_trainer *trainer, struct rmj_error 
     trainer->state_size = rmj_state_bytes(trainer->exponent_count);
     RMJ_TRY(rmj_arena_create(&trainer->arena, "trainer", lay_out(trainer, NULL), err));
     lay_out(trainer, &trainer->arena);
+    rmj_proof_fill(&trainer->proof, trainer->plan);
     struct rmj_model_options model = {.config = &trainer->config,
                                       .layout = trainer->layout,
                                       .weights = trainer->weights,

@@ -1,34 +1,10 @@
 #include "trainer/run/state.h"
 
-#include <openssl/evp.h>
-#include <pthread.h>
 #include <string.h>
 
-#include "base/status.h"
 #include "trainer/optim/optim.h"
 
 static const char state_magic[8] = "rmjstat1";
-
-// One context for the chain, so that a step allocates nothing. Used by the training thread alone.
-static EVP_MD_CTX *chain_context;
-static EVP_MD *chain_md;
-static pthread_once_t chain_once = PTHREAD_ONCE_INIT;
-
-static void make_chain_context(void)
-{
-    chain_md = EVP_MD_fetch(NULL, "SHA256", NULL);
-    chain_context = EVP_MD_CTX_new();
-    RMJ_ASSERT(chain_md != NULL && chain_context != NULL);
-}
-
-static void chain_hash(const void *bytes, size_t size, struct rmj_digest *digest)
-{
-    unsigned digest_size = RMJ_DIGEST_SIZE;
-    pthread_once(&chain_once, make_chain_context);
-    RMJ_ASSERT(EVP_DigestInit_ex2(chain_context, chain_md, NULL) == 1 &&
-               EVP_DigestUpdate(chain_context, bytes, size) == 1 &&
-               EVP_DigestFinal_ex(chain_context, digest->bytes, &digest_size) == 1);
-}
 
 size_t rmj_state_bytes(uint32_t exponent_count)
 {
@@ -66,24 +42,34 @@ void rmj_digest_add(struct rmj_digest *a, const struct rmj_digest *b)
     }
 }
 
-void rmj_state_step_sum(const struct rmj_plan *plan, const struct rmj_plan_step *step, struct rmj_digest *sum)
+void rmj_proof_fill(struct rmj_proof *proof, const struct rmj_plan *plan)
 {
-    memset(sum, 0, sizeof *sum);
-    for (uint64_t pair = step->first_pair; pair < step->first_pair + step->pair_count; pair++) {
-        struct rmj_digest digest;
-        rmj_plan_pair_digest(plan, pair, &digest);
-        rmj_digest_add(sum, &digest);
+    const struct rmj_plan_info *info = rmj_plan_info(plan);
+    for (uint64_t pair = 0; pair < info->pair_count; pair++) {
+        rmj_plan_pair_digest(plan, pair, &proof->pairs[pair]);
+    }
+    memset(&proof->steps[0], 0, sizeof proof->steps[0]);
+    for (uint32_t number = 1; number <= info->step_count; number++) {
+        struct rmj_plan_step step;
+        struct rmj_proof_step *to = &proof->steps[number];
+        rmj_plan_step(plan, number, &step);
+        memset(&to->sum, 0, sizeof to->sum);
+        for (uint64_t pair = step.first_pair; pair < step.first_pair + step.pair_count; pair++) {
+            rmj_digest_add(&to->sum, &proof->pairs[pair]);
+        }
+        struct {
+            struct rmj_digest chain;
+            uint64_t step, first_pair, pair_count;
+            struct rmj_digest sum;
+        } link = {proof->steps[number - 1].chain, number, step.first_pair, step.pair_count, to->sum};
+        rmj_sha256_of(&link, sizeof link, &to->chain);
     }
 }
 
-void rmj_state_consume(struct rmj_state *state, const struct rmj_plan_step *plan_step, const struct rmj_digest *sum)
+void rmj_state_consume(struct rmj_state *state, const struct rmj_plan_step *plan_step,
+                       const struct rmj_proof_step *proof)
 {
-    struct {
-        struct rmj_digest chain;
-        uint64_t step, first_pair, pair_count;
-        struct rmj_digest sum;
-    } link = {state->chain, state->step, plan_step->first_pair, plan_step->pair_count, *sum};
-    chain_hash(&link, sizeof link, &state->chain);
-    rmj_digest_add(&state->consumed_sum, sum);
+    rmj_digest_add(&state->consumed_sum, &proof->sum);
+    state->chain = proof->chain;
     state->pairs_consumed += plan_step->pair_count;
 }

@@ -28,9 +28,18 @@ void rmj_state_init(struct rmj_state *state, uint32_t exponent_count);
 int rmj_state_is_sound(const struct rmj_state *state, uint32_t step, uint32_t exponent_count);
 // Adds b to a modulo 2^256.
 void rmj_digest_add(struct rmj_digest *a, const struct rmj_digest *b);
-// Sum of the digests of the pairs of a step.
-void rmj_state_step_sum(const struct rmj_plan *plan, const struct rmj_plan_step *step, struct rmj_digest *sum);
-// Takes a committed step into the proof. step: its 1-based number.
-void rmj_state_consume(struct rmj_state *state, const struct rmj_plan_step *plan_step, const struct rmj_digest *sum);
+// What the consumed-pairs proof compares with: hashed once per plan, so that a step hashes (and allocates) nothing.
+struct rmj_proof_step {
+    struct rmj_digest sum;   // of the step's pairs, modulo 2^256
+    struct rmj_digest chain; // up to this step
+};
+struct rmj_proof {
+    struct rmj_digest *pairs;     // [pair_count]
+    struct rmj_proof_step *steps; // [step_count + 1], by 1-based step
+};
+void rmj_proof_fill(struct rmj_proof *proof, const struct rmj_plan *plan);
+// Takes a step into the state, after the vote has shown that exactly its pairs were computed.
+void rmj_state_consume(struct rmj_state *state, const struct rmj_plan_step *plan_step,
+                       const struct rmj_proof_step *proof);
 
 #endif

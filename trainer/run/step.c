@@ -19,7 +19,7 @@ struct step {
     int bad_pack; // of mine that gave not-a-number or infinity, or -1
     double norm;  // of the mean gradient
     double loss, margin, margin_variance, accuracy, learning_rate;
-    struct rmj_digest sum; // of all pairs, by the plan
+    const struct rmj_proof_step *proof; // what the plan says of this step
 };
 
 // Scores and losses of a pack go to their pairs' places.
@@ -195,9 +195,7 @@ static void count_own(struct rmj_trainer *trainer, const struct step *step, stru
         struct rmj_pack pack;
         rmj_plan_pack(trainer->plan, step->number, index, &pack);
         for (uint32_t i = 0; i < pack.item_count; i++) {
-            struct rmj_digest digest;
-            rmj_plan_pair_digest(trainer->plan, pack.items[i].id, &digest);
-            rmj_digest_add(&vote->sum, &digest);
+            rmj_digest_add(&vote->sum, &trainer->proof.pairs[pack.items[i].id]);
         }
         vote->pair_count += pack.item_count;
     }
@@ -224,8 +222,7 @@ static enum rmj_status check_votes(struct rmj_trainer *trainer, struct step *ste
         *all &= vote->flags;
         gen->everywhere = vote->newest < gen->everywhere ? vote->newest : gen->everywhere;
     }
-    rmj_state_step_sum(trainer->plan, &step->plan, &step->sum);
-    if (pairs != step->plan.pair_count || !rmj_digest_equal(&sum, &step->sum)) {
+    if (pairs != step->plan.pair_count || !rmj_digest_equal(&sum, &step->proof->sum)) {
         return rmj_fail(err, RMJ_INTERNAL, "step %u consumed %llu pairs that are not the plan's %u", step->number,
                         (unsigned long long)pairs, step->plan.pair_count);
     }
@@ -287,7 +284,7 @@ static int advance(struct rmj_trainer *trainer, const struct step *step)
     struct rmj_state *state = trainer->state;
     rmj_exponents_advance(rmj_state_exponents(state), trainer->observed, trainer->exponent_count);
     state->step = step->number;
-    rmj_state_consume(state, &step->plan, &step->sum);
+    rmj_state_consume(state, &step->plan, step->proof);
     atomic_store(&rmj_link_progress(trainer->link)->step, step->number);
     int alarm = rmj_watch_step(&state->watch, step->margin, step->margin_variance, step->plan.pair_count);
     return alarm && trainer->settings.margin_watch;
@@ -359,6 +356,7 @@ enum rmj_status rmj_step(struct rmj_trainer *trainer, struct rmj_error *err)
     double began = rmj_clock_mono_seconds();
     trainer->stall_seconds = 0;
     rmj_plan_step(trainer->plan, step.number, &step.plan);
+    step.proof = &trainer->proof.steps[step.number];
     set_deadline(trainer, &step);
     RMJ_TRY(compute(trainer, &step, err));
     if (trainer->generation.failed) {

@@ -147,8 +147,9 @@ struct rmj_trainer {
     size_t state_size;
     uint32_t exponent_count;
     uint32_t pairs_max; // of a step
-    int16_t *observed;  // [exponent_count + 1]; the last is the not-finite flag
-    double *costs;      // [max(pack_count_max, page_count)]
+    struct rmj_proof proof;
+    int16_t *observed; // [exponent_count + 1]; the last is the not-finite flag
+    double *costs;     // [max(pack_count_max, page_count)]
     uint32_t *order;
     uint32_t *pack_owners, *page_owners;
     float *branch_scores, *pack_losses, *score_gradients; // of one pack

@@ -468,37 +468,31 @@ static void optimizer_state_lives_only_at_its_owner(void **state)
 }
 
 #ifdef ALLOC_COUNT
-static long allocations(const char *name, uint32_t batch, uint32_t *steps)
+static void a_step_allocates_nothing(void **state)
 {
+    (void)state;
     struct job job;
     struct rmj_buf text;
     char path[300];
-    world.spec->train->global_batch_pairs = batch;
-    snprintf(path, sizeof path, "%s/%s-allocations", world.directory, name);
-    job_open(&job, name, 1, 0);
+    world.spec->train->global_batch_pairs = 2;
+    snprintf(path, sizeof path, "%s/allocations", world.directory);
+    job_open(&job, "allocations", 2, 0);
     snprintf(job.extra[0], sizeof job.extra[0], "LD_PRELOAD=%s", ALLOC_COUNT);
     snprintf(job.extra[1], sizeof job.extra[1], "RMJOB_ALLOC_FILE=%s", path);
-    start_rank(&job, NULL);
-    *steps = wait_until(&job, 0).steps_reported;
+    start_ranks(&job, 2, NULL);
+    unsigned long steps = wait_until(&job, 0).steps_reported;
     world.spec->train->global_batch_pairs = 8;
     assert_int_equal(job_close(&job), 0);
     rmj_buf_init(&text, 4096);
     assert_int_equal(rmj_fs_read(path, &text, NULL), RMJ_OK);
-    long count = strtol(rmj_buf_text(&text), NULL, 10);
+    char *next = text.bytes;
+    for (int rank = 0; rank < 2; rank++) {
+        // Six collectives a step, each polled at least once; the first steps may still grow the inventory.
+        unsigned long polls = strtoul(next, &next, 10);
+        printf("longest series of polls without an allocation: %lu in %lu steps\n", polls, steps);
+        assert_true(steps >= 50 && polls >= (steps - 5) * 6);
+    }
     rmj_buf_deinit(&text);
-    return count;
-}
-
-// Twice the steps over the same data: what a step allocated would show as a difference.
-static void a_step_allocates_nothing(void **state)
-{
-    (void)state;
-    uint32_t few_steps, many_steps;
-    long few = allocations("alloc-few", 8, &few_steps), many = allocations("alloc-many", 2, &many_steps);
-    printf("allocations of the training thread: %ld in a job of %u steps, %ld in one of %u\n", few, few_steps, many,
-           many_steps);
-    assert_true(few > 0 && many_steps > few_steps + 20);
-    assert_true(labs(many - few) < (long)(many_steps - few_steps));
 }
 #endif
 

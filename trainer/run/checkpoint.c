@@ -71,12 +71,15 @@ static enum rmj_status commit(struct rmj_trainer *trainer, struct rmj_error *err
     struct rmj_digest digest;
     (void)rmj_fault_point("commit");
     RMJ_TRY(rmj_manifest_commit(trainer->checkpoint_store, trainer->prefix, &uploader->manifest, &digest, err));
-    uploader->seconds = rmj_clock_mono_seconds() - uploader->began;
+    double seconds = rmj_clock_mono_seconds() - uploader->commit_began;
+    pthread_mutex_lock(&uploader->lock);
+    uploader->seconds = seconds;
+    pthread_mutex_unlock(&uploader->lock);
     struct rmj_manifest_report report = {.generation = trainer->generation.number,
                                          .step = uploader->manifest.step,
                                          .bytes_stored = uploader->bytes_stored,
                                          .bytes_raw = uploader->bytes_raw,
-                                         .seconds = uploader->seconds};
+                                         .seconds = seconds};
     rmj_digest_hex(&digest, report.digest);
     rmj_link_report_manifest(trainer->link, &report);
     return RMJ_OK;
@@ -302,6 +305,7 @@ static enum rmj_status finish_uploads(struct rmj_trainer *trainer, struct rmj_er
     }
     pthread_mutex_lock(&uploader->lock);
     unpin(uploader);
+    uploader->commit_began = uploader->began;
     uploader->commit_wanted = trainer->generation.rank == 0;
     pthread_cond_broadcast(&uploader->changed);
     pthread_mutex_unlock(&uploader->lock);

@@ -92,7 +92,9 @@ struct rmj_uploader {
     enum rmj_status commit_status; // of the last commit; locked
     struct rmj_error commit_error; // locked
     uint64_t bytes_stored, bytes_raw;
-    double began, seconds; // of the last checkpoint
+    double began;        // of the last upload; locked
+    double commit_began; // began of the checkpoint that is being committed
+    double seconds;      // of the last checkpoint, upload and commit; locked
 };
 
 // Everything that lives as long as one membership.

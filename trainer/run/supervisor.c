@@ -4,7 +4,6 @@
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -16,6 +15,7 @@
 #include "base/log.h"
 #include "trainer/run/exit_codes.h"
 #include "trainer/run/slots.h"
+#include "trainer/run/work.h"
 
 #define CRASHES_MAX 3 // more within CRASH_WINDOW_MS: give up
 #define CRASH_WINDOW_MS 10000
@@ -26,7 +26,7 @@ extern char **environ;
 struct supervisor {
     const struct rmj_supervisor_options *options;
     int slot_fds[RMJ_SLOT_COUNT];
-    char work[64];
+    char work[512];
     unsigned incarnation;
     pid_t child;
     int64_t crashes[CRASHES_MAX + 1]; // newest last
@@ -44,17 +44,6 @@ static int make_slots(struct supervisor *supervisor)
         }
     }
     return 1;
-}
-
-static int make_work(struct supervisor *supervisor)
-{
-    const char *base = getenv("TMPDIR");
-    int n = snprintf(supervisor->work, sizeof supervisor->work, "%s/rmjob-rank-XXXXXX",
-                     base == NULL || base[0] == '\0' ? "/tmp" : base);
-    if (n >= (int)sizeof supervisor->work) {
-        snprintf(supervisor->work, sizeof supervisor->work, "/tmp/rmjob-rank-XXXXXX");
-    }
-    return mkdtemp(supervisor->work) != NULL;
 }
 
 // The child inherits the slots and a mask with SIGTERM and SIGINT blocked: it takes them when it can.
@@ -159,7 +148,7 @@ int rmj_supervisor_main(const struct rmj_supervisor_options *options)
     sigaddset(&signals, SIGINT);
     sigaddset(&signals, SIGCHLD);
     sigprocmask(SIG_BLOCK, &signals, NULL);
-    if (!make_slots(&supervisor) || !make_work(&supervisor)) {
+    if (!make_slots(&supervisor) || !rmj_work_make(supervisor.work, sizeof supervisor.work)) {
         rmj_log(RMJ_LOG_ERROR, "rank", "event=cannot_start reason=\"no memory or no temporary directory: %s\"",
                 strerror(errno));
         return RMJ_RANK_INTERNAL;

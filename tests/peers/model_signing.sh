@@ -1,16 +1,18 @@
 #!/usr/bin/env bash
 # The public verifier of OpenSSF Model Signing accepts an artifact that we signed, and refuses it once a byte differs.
 #
-#   tests/peers/model_signing.sh DIR PEM      DIR holds model.sig; PEM is the public key
+#   tests/peers/model_signing.sh TEST_ARTIFACT      the test program that makes and signs a sample
 #
-# MODEL_SIGNING names the program (default: model_signing; pip install model-signing==1.1.1 pyopenssl; the second is needed and not declared). Exit 77 when it is absent.
+# Exit 77 when the public program model_signing is absent.
 set -euo pipefail
 
-directory=${1:?usage: tests/peers/model_signing.sh DIR PEM}
-pem=${2:?usage: tests/peers/model_signing.sh DIR PEM}
-program=${MODEL_SIGNING:-model_signing}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+"${1:?usage: tests/peers/model_signing.sh TEST_ARTIFACT}" write "$work"
+directory=$work/model pem=$work/key.pub
+program=model_signing
 if ! command -v "$program" >/dev/null; then
-    echo "SKIP: $program is absent; pip install model-signing==1.1.1 pyopenssl, or set MODEL_SIGNING"
+    echo "SKIP: $program is absent"
     exit 77
 fi
 
@@ -25,8 +27,8 @@ verify() { # verify DIR
 
 verify "$directory" || { echo "model_signing.sh: the public verifier refuses $directory" >&2; exit 1; }
 
-copy=$(mktemp -d)
-trap 'rm -rf "$copy"' EXIT
+copy=$work/copy
+mkdir "$copy"
 cp -r "$directory/." "$copy"
 file=$(find "$copy" -type f ! -name model.sig -size +0 | sort | head -1)
 printf 'x' >>"$file"

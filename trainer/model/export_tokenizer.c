@@ -10,7 +10,7 @@
 #define COPY_SIZE_MAX ((size_t)256 << 20)
 
 // Names for an added pad token, the first that the vocabulary does not hold.
-static const char *const pad_names[] = {"[PAD]", "<pad>", "<|pad|>", "<|rmjob_pad|>"};
+static const char *const pad_names[] = {"<|rmjob_pad|>", "<|pad|>", "<pad>", "[PAD]"};
 
 // Text of a token id, NULL when the tokenizer has none.
 static const char *token_text(const json_t *tokenizer, int32_t id)

@@ -86,8 +86,7 @@ static int start_daemon(const char *fault, const char *const *more, char *compla
     }
     close(out[0]);
     if (ready) {
-        // Its log is read by nobody from here on: rmj_log does not mind.
-        close(error[0]);
+        close(error[0]); // its log is read by nobody from here on: rmj_log does not mind
         assert_int_equal(rmj_rpc_client_create(&client, address, NULL, NULL), RMJ_OK);
     } else {
         close(error[0]);
@@ -102,9 +101,12 @@ static void stop_daemon(int signal)
     rmj_rpc_client_destroy(client);
     client = NULL;
     if (daemon_pid != 0) {
+        int code = 0;
         kill(daemon_pid, signal);
-        waitpid(daemon_pid, NULL, 0);
+        assert_int_equal(waitpid(daemon_pid, &code, 0), daemon_pid);
         daemon_pid = 0;
+        // A regular stop is a clean one: sanitizers say so in the exit code.
+        assert_true(signal != SIGTERM || (WIFEXITED(code) && WEXITSTATUS(code) == 0));
     }
 }
 
@@ -568,7 +570,7 @@ static void kill_9_at_every_database_write_loses_no_answered_job(void **unused)
             end_launches();
             assert_true(at < 40);
         }
-        assert_true(kills >= 3);
+        assert_true(kills >= 2); // the submission and the cancellation at least; others may share a turn
     }
 }
 

@@ -13,6 +13,7 @@ import argparse, array, collections, json, math, pathlib, random, struct
 TOPICS = ("the garden a letter the bicycle some bread an exam the budget a song the kitchen our trip a poem the router the car "
           "a report the roof a recipe the clock a speech the boat a loan the dog our school the market a novel").replace(" a ", ";a ") \
     .replace(" an ", ";an ").replace(" the ", ";the ").replace(" some ", ";some ").replace(" our ", ";our ").split(";")
+BENCHMARK_TOPICS = ("the fence", "a poster", "the piano", "some soup", "a visa", "the cellar", "a contract", "the engine", "a ladder", "the lawn")
 GOOD = ("because", "first", "then", "check", "measure", "compare", "carefully", "reason", "step", "explain", "example", "therefore")
 BAD = ("whatever", "dunno", "maybe", "stuff", "boring", "somehow", "guess", "nope", "later", "meh", "anyway", "blah")
 FILLER = ("you", "can", "do", "it", "with", "this", "and", "that", "for", "a", "day", "now", "we", "see", "how", "goes")
@@ -54,7 +55,7 @@ def benchmark(rng, per_category):
     rows = []
     for subset, ask in ASKS.items():
         for n in range(per_category):
-            prompt = ask.format(rng.choice(TOPICS))
+            prompt = ask.format(rng.choice(BENCHMARK_TOPICS))
             if subset != "Ties":
                 rows.append(row(str(len(rows)), prompt, subset, [answer(rng, GOOD, 4)], [answer(rng, BAD, 4) for _ in range(3)]))
                 continue

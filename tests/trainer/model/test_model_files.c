@@ -490,7 +490,7 @@ static void exports_are_whole_equal_and_loaded_again_bit_for_bit(void **state)
     options.vocabulary_grows = 0;
     assert_int_equal(rmj_model_export(&options, &err), RMJ_OK);
     assert_contains(spare, "tokenizer.json", "\"id\": 2");
-    assert_contains(spare, "tokenizer_config.json", "\"pad_token\": \"<pad>\"");
+    assert_contains(spare, "tokenizer_config.json", "\"pad_token\": \"<|pad|>\"");
     assert_contains(spare, "config.json", "\"pad_token_id\": 2");
     options.directory = "/proc/none/three";
     assert_int_not_equal(rmj_model_export(&options, &err), RMJ_OK);

@@ -20,8 +20,8 @@ def make_example(directory, *arguments):
 
 
 def small_example(directory):
-    """About a dozen steps of a model that trains in a second."""
-    make_example(directory, "--pairs", "400", "--heldout", "30", "--benchmark-rows", "5", "--hidden", "32", "--layers", "2",
+    """About forty steps of a model that trains in two seconds."""
+    make_example(directory, "--pairs", "1300", "--heldout", "30", "--benchmark-rows", "5", "--hidden", "32", "--layers", "2",
                  "--merges", "120")
 
 
@@ -102,7 +102,10 @@ class Service:
                       f"{view.get('progress')}\n{self.log()[-3000:]}")
 
     def wait_step(self, job, step):
-        return self.wait(job, until=lambda view: view.get("progress", {}).get("step", 0) >= step)
+        """Until `step` is committed; the job must still be training then, or what follows would disturb nothing."""
+        view = self.wait(job, until=lambda view: view.get("progress", {}).get("step", 0) >= step)
+        check(view["state"] == "TRAINING", f"the job was {view['state']} already when it should have been disturbed")
+        return view
 
     def ranks(self, job):
         """Process numbers of the supervisors of a job."""

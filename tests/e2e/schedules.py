@@ -106,7 +106,9 @@ def by_seed(seed):
 
         def disturb(one, job):
             for _ in range(rng.randint(1, 4)):
-                one.wait_step(job, rng.randint(1, 12))
+                view = one.wait(job, until=lambda v, step=rng.randint(1, 35): v.get("progress", {}).get("step", 0) >= step)
+                if view["state"] != "TRAINING":
+                    return
                 processes = one.ranks(job)
                 choice = rng.choice(("trainer", "supervisor", "all", "service", "resize", "term"))
                 if choice == "service":

@@ -3,6 +3,8 @@
 #include <grpc/byte_buffer.h>
 #include <grpc/byte_buffer_reader.h>
 #include <grpc/support/log.h>
+#include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -39,8 +41,20 @@ static void core_log(gpr_log_func_args *args)
             args->file, args->line);
 }
 
+// Nobody polls a channel between calls but the core's own backup poller, which looks every 5 s: a handshake that no
+// call waits for would take that long, and so would a rank to find a service that came back. The core reads this at
+// its first start only; the environment is the one way to say it.
+static void set_backup_poll_interval(void)
+{
+    char interval[16];
+    snprintf(interval, sizeof interval, "%d", RMJ_RPC_BACKUP_POLL_MS);
+    setenv("GRPC_CLIENT_CHANNEL_BACKUP_POLL_INTERVAL_MS", interval, 0);
+}
+
 void rmj_rpc_core_init(void)
 {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, set_backup_poll_interval);
     gpr_set_log_function(core_log);
     grpc_init();
 }

@@ -168,7 +168,8 @@ static void tell_recovery(struct rmj_service *service, struct live_job *live)
     uint32_t replayed = live->lost_step > live->resume_step ? live->lost_step - live->resume_step : 0;
     live->progress.has_replayed_steps = 1;
     live->progress.replayed_steps += replayed;
-    if (live->trouble_ms != 0) {
+    // The first generation goes on after nothing: what was said before it was the queue's.
+    if (live->trouble_ms != 0 && live->resume_generation > 1) {
         const char *rest = strchr(live->trouble, ';');
         int head = rest == NULL ? (int)strlen(live->trouble) : (int)(rest - live->trouble);
         live_tell(service, live, RMJOB__V1__EVENT_KIND__RANK, "%.*s; going on after %.1f s, %u step%s replayed%s", head,

@@ -94,6 +94,13 @@ void rmj_spec_fill_defaults(Rmjob__V1__JobSpec *spec, const struct rmj_spec_defa
     default_text(&spec->publish->alias, "candidate");
 }
 
+// What a store that cannot be used exits with: a wrong name is the spec's, no access is access, the rest is
+// infrastructure.
+static uint32_t store_exit_code(enum rmj_status status)
+{
+    return status == RMJ_INVALID || status == RMJ_NOT_FOUND ? 2 : status == RMJ_DENIED ? 5 : 7;
+}
+
 // A directory that is not there: can it be made?
 static void check_future_directory(const char *field, const char *path, Rmjob__V1__ValidateResponse *reply)
 {
@@ -108,9 +115,9 @@ static void check_future_directory(const char *field, const char *path, Rmjob__V
         *slash = '\0';
     }
     if (stat(parent, &about) == 0 && !S_ISDIR(about.st_mode)) {
-        rmj_finding_add(reply, field, 7, "%s is %s, and %s is not a directory", field, path, parent);
+        rmj_finding_add(reply, field, 2, "%s is %s, and %s is not a directory", field, path, parent);
     } else if (access(*parent == '\0' ? "/" : parent, W_OK | X_OK) != 0) {
-        rmj_finding_add(reply, field, 7, "%s is %s, and the service may not write to %s: %s", field, path, parent,
+        rmj_finding_add(reply, field, 5, "%s is %s, and the service may not write to %s: %s", field, path, parent,
                         strerror(errno));
     }
 }
@@ -127,7 +134,7 @@ static void check_store(const char *field, const char *url, Rmjob__V1__ValidateR
     struct rmj_store *store = NULL;
     struct rmj_error err = {0};
     if (rmj_store_open(&store, url, 1, &options, &err) != RMJ_OK) {
-        rmj_finding_add(reply, field, 7, "%s is %s: %s", field, url, err.message);
+        rmj_finding_add(reply, field, store_exit_code(err.status), "%s is %s: %s", field, url, err.message);
     }
     rmj_store_close(store);
 }

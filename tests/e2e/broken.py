@@ -95,7 +95,7 @@ def too_long(example):
 
 
 # ---- stores
-@case("store in a file", 7, "checkpoint.store")
+@case("store in a file", 2, "checkpoint.store")
 def store_in_file(example):
     (example / "file").write_text("x")
     return section(example, "checkpoint", store=str(example / "file" / "below"))

@@ -109,7 +109,7 @@ static void check_future_directory(const char *field, const char *path, Rmjob__V
     struct stat about;
     while (stat(parent, &about) != 0) {
         char *slash = strrchr(parent, '/');
-        if (errno != ENOENT || slash == NULL || slash == parent) {
+        if ((errno != ENOENT && errno != ENOTDIR) || slash == NULL || slash == parent) {
             break;
         }
         *slash = '\0';

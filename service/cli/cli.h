@@ -27,7 +27,7 @@ struct rmj_cli {
     int64_t timeout_ms;
     int no_input;
     // by verb
-    int wait, follow, yes;
+    int wait, follow;
     const char *spec, *policy, *key, *failures, *scores, *reason, *request_id, *rank, *name;
     long ranks_max, ranks_min, limit;
     const char *positional[RMJ_CLI_POSITIONAL_MAX];
@@ -44,7 +44,7 @@ struct rmj_command {
     const char *words;     // "submit", "policy get"
     const char *arguments; // "SPEC"
     int positional_min, positional_max;
-    const char *flags; // space-separated names of options.c
+    const char *flags; // space-separated names of rmj_flags
     rmj_cli_run_fn run;
     const char *summary;
     const char *example;
@@ -85,6 +85,8 @@ enum rmj_status rmj_cli_read_message(const ProtobufCMessageDescriptor *descripto
                                      struct rmj_error *err);
 enum rmj_status rmj_cli_read_spec(const char *path, Rmjob__V1__JobSpec **spec, struct rmj_text_result *positions,
                                   struct rmj_error *err);
+// What `rmjob init` writes.
+const char *rmj_cli_spec_template(void);
 // Whether a string field of JobSpec, by its dotted path without indices, is a path; -1 when it is not known.
 int rmj_cli_is_path_field(const char *field);
 // Prints findings with file:line:column; returns the exit class of the worst error, RMJ_OK when there are only
@@ -94,13 +96,19 @@ enum rmj_status rmj_cli_print_findings(const char *file, const struct rmj_text_r
 
 // output.c
 void rmj_cli_print_json(const ProtobufCMessage *message);
+// One JSON object of texts: names and values in turn, up to a NULL name. For results that are no message.
+void rmj_cli_print_json_texts(const char *name, ...) __attribute__((sentinel));
 const char *rmj_cli_state_name(Rmjob__V1__JobState state);
 int rmj_cli_state_is_final(Rmjob__V1__JobState state);
 // RMJ_OK, RMJ_GATE, RMJ_DATA, ... with the job's reason as message.
 enum rmj_status rmj_cli_state_status(const Rmjob__V1__Job *job, struct rmj_error *err);
 void rmj_cli_print_job(const Rmjob__V1__Job *job, FILE *out, int colour);
+// What was pinned by digest, as far as it is known; nothing when nothing is.
+void rmj_cli_print_pinned(const Rmjob__V1__PlanSummary *pinned, FILE *out);
 void rmj_cli_print_progress(const Rmjob__V1__Job *job, struct rmj_buf *out);
 void rmj_cli_format_time(char *out, size_t size, int64_t unix_ms);
+
+// follow.c
 // Follows a job to its end on `out`; returns RMJ_OK when it ended well, else as rmj_cli_state_status.
 enum rmj_status rmj_cli_follow(struct rmj_cli *cli, const char *job, FILE *out, struct rmj_error *err);
 

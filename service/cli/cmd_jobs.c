@@ -6,6 +6,9 @@
 #include "base/clock.h"
 #include "service/cli/cli.h"
 
+#define LIST_LIMIT_DEFAULT 50
+#define CHUNK_JSON_SIZE_MAX (16u << 20)
+
 static enum rmj_status call_for_job(struct rmj_cli *cli, const char *method, const ProtobufCMessage *request,
                                     Rmjob__V1__Job **job, struct rmj_error *err)
 {
@@ -36,37 +39,74 @@ enum rmj_status rmj_cmd_get(struct rmj_cli *cli, struct rmj_error *err)
     return show_job(cli, "/rmjob.v1.Jobs/Get", &request.base, err);
 }
 
-enum rmj_status rmj_cmd_list(struct rmj_cli *cli, struct rmj_error *err)
+static const char *name_of(const Rmjob__V1__Job *job)
 {
-    Rmjob__V1__ListJobsRequest request = RMJOB__V1__LIST_JOBS_REQUEST__INIT;
-    request.project = (char *)cli->project;
-    request.has_limit = 1;
-    request.limit = cli->limit > 0 ? (uint32_t)cli->limit : 50;
-    ProtobufCMessage *reply = NULL;
-    RMJ_TRY(rmj_cli_call(cli, "/rmjob.v1.Jobs/List", &request.base, &rmjob__v1__list_jobs_response__descriptor, &reply,
-                         NULL, err));
-    Rmjob__V1__ListJobsResponse *response = (Rmjob__V1__ListJobsResponse *)reply;
-    if (cli->json) {
-        rmj_cli_print_json(reply);
-    } else if (response->n_jobs == 0) {
-        fprintf(stderr, "no jobs yet; start with `rmjob init job.yaml`\n");
-    } else {
-        printf("%-12s %-22s %-24s %-12s %-16s %s\n", "JOB", "STATE", "NAME", "PROJECT", "SUBMITTED", "STEP");
+    return job->spec != NULL && job->spec->name != NULL ? job->spec->name : "";
+}
+
+static const char *project_of(const Rmjob__V1__Job *job)
+{
+    return job->spec != NULL && job->spec->project != NULL ? job->spec->project : "default";
+}
+
+static int wider(int width, const char *text)
+{
+    int length = (int)strlen(text);
+    return length > width ? length : width;
+}
+
+// Columns are as wide as what stands in them: most jobs fit a window of 80.
+static void print_jobs(const Rmjob__V1__ListJobsResponse *response)
+{
+    int id = 3, state = 5, name = 4, project = 7;
+    for (size_t i = 0; i < response->n_jobs; i++) {
+        const Rmjob__V1__Job *job = response->jobs[i];
+        id = wider(id, job->id == NULL ? "" : job->id);
+        state = wider(state, rmj_cli_state_name(job->state));
+        name = wider(name, name_of(job));
+        project = wider(project, project_of(job));
     }
-    for (size_t i = 0; !cli->json && i < response->n_jobs; i++) {
+    printf("%-*s  %-*s  %-*s  %-*s  %-16s  STEP\n", id, "JOB", state, "STATE", name, "NAME", project, "PROJECT",
+           "SUBMITTED");
+    for (size_t i = 0; i < response->n_jobs; i++) {
         const Rmjob__V1__Job *job = response->jobs[i];
         char submitted[32];
         time_t seconds = (time_t)(job->submitted_unix_ms / 1000);
         struct tm local;
         localtime_r(&seconds, &local);
         strftime(submitted, sizeof submitted, "%Y-%m-%d %H:%M", &local);
-        printf("%-12s %-22s %-24s %-12s %-16s ", job->id, rmj_cli_state_name(job->state),
-               job->spec != NULL && job->spec->name != NULL ? job->spec->name : "",
-               job->spec != NULL && job->spec->project != NULL ? job->spec->project : "default", submitted);
+        printf("%-*s  %-*s  %-*s  %-*s  %-16s  ", id, job->id == NULL ? "" : job->id, state,
+               rmj_cli_state_name(job->state), name, name_of(job), project, project_of(job), submitted);
         if (job->progress != NULL && job->progress->steps > 0) {
             printf("%u/%u", job->progress->step, job->progress->steps);
+        } else {
+            printf("-");
         }
         printf("\n");
+    }
+}
+
+enum rmj_status rmj_cmd_list(struct rmj_cli *cli, struct rmj_error *err)
+{
+    Rmjob__V1__ListJobsRequest request = RMJOB__V1__LIST_JOBS_REQUEST__INIT;
+    request.project = (char *)cli->project;
+    request.has_limit = 1;
+    request.limit = cli->limit > 0 ? (uint32_t)cli->limit : LIST_LIMIT_DEFAULT;
+    ProtobufCMessage *reply = NULL;
+    RMJ_TRY(rmj_cli_call(cli, "/rmjob.v1.Jobs/List", &request.base, &rmjob__v1__list_jobs_response__descriptor, &reply,
+                         NULL, err));
+    Rmjob__V1__ListJobsResponse *response = (Rmjob__V1__ListJobsResponse *)reply;
+    if (cli->json) {
+        rmj_cli_print_json(reply);
+    } else if (response->n_jobs == 0 && cli->project != NULL) {
+        fprintf(stderr, "no jobs in project %s\n", cli->project);
+    } else if (response->n_jobs == 0) {
+        fprintf(stderr, "no jobs yet; start with `rmjob init job.yaml`\n");
+    } else {
+        print_jobs(response);
+        if (response->n_jobs == request.limit) {
+            fprintf(stderr, "the newest %u; more with --limit N\n", request.limit);
+        }
     }
     protobuf_c_message_free_unpacked(reply, NULL);
     return RMJ_OK;
@@ -75,6 +115,24 @@ enum rmj_status rmj_cmd_list(struct rmj_cli *cli, struct rmj_error *err)
 enum rmj_status rmj_cmd_watch(struct rmj_cli *cli, struct rmj_error *err)
 {
     return rmj_cli_follow(cli, cli->positional[0], stdout, err);
+}
+
+static void print_chunk(const struct rmj_cli *cli, const Rmjob__V1__LogChunk *chunk, char *last_rank, size_t size)
+{
+    if (cli->json) {
+        struct rmj_buf line;
+        rmj_buf_init(&line, CHUNK_JSON_SIZE_MAX);
+        rmj_json_print(&chunk->base, 0, &line);
+        printf("%s\n", rmj_buf_text(&line));
+        rmj_buf_deinit(&line);
+    } else {
+        if (chunk->rank != NULL && strcmp(chunk->rank, last_rank) != 0 && cli->rank == NULL) {
+            snprintf(last_rank, size, "%s", chunk->rank);
+            printf("==> %s <==\n", last_rank);
+        }
+        fwrite(chunk->data.data, 1, chunk->data.len, stdout);
+    }
+    fflush(stdout);
 }
 
 enum rmj_status rmj_cmd_logs(struct rmj_cli *cli, struct rmj_error *err)
@@ -96,14 +154,11 @@ enum rmj_status rmj_cmd_logs(struct rmj_cli *cli, struct rmj_error *err)
         if (status != RMJ_OK || message == NULL) {
             break;
         }
-        Rmjob__V1__LogChunk *chunk = (Rmjob__V1__LogChunk *)message;
-        if (chunk->rank != NULL && strcmp(chunk->rank, last_rank) != 0 && cli->rank == NULL) {
-            snprintf(last_rank, sizeof last_rank, "%s", chunk->rank);
-            printf("==> %s <==\n", last_rank);
-        }
-        fwrite(chunk->data.data, 1, chunk->data.len, stdout);
-        fflush(stdout);
+        print_chunk(cli, (Rmjob__V1__LogChunk *)message, last_rank, sizeof last_rank);
         protobuf_c_message_free_unpacked(message, NULL);
+        if (ferror(stdout)) {
+            break; // main says it
+        }
     }
     rmj_rpc_stream_close(stream);
     return status;

@@ -1,4 +1,5 @@
 // models, pull, verify, doctor.
+#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
@@ -11,6 +12,30 @@
 #include "storage/object/store.h"
 
 #define KEY_SIZE_MAX 16384
+
+static void print_models(const Rmjob__V1__ListModelsResponse *response)
+{
+    size_t width = strlen("NAME");
+    for (size_t i = 0; i < response->n_models; i++) {
+        size_t length = response->models[i]->name == NULL ? 0 : strlen(response->models[i]->name);
+        width = length > width ? length : width;
+    }
+    printf("%-*s  VERSION  JOB         DIGEST        ALIASES\n", (int)width, "NAME");
+    for (size_t i = 0; i < response->n_models; i++) {
+        const Rmjob__V1__Model *model = response->models[i];
+        for (size_t v = 0; v < model->n_versions; v++) {
+            const Rmjob__V1__ModelVersion *version = model->versions[v];
+            printf("%-*s  %-7u  %-10s  %-12.12s ", (int)width, model->name == NULL ? "" : model->name, version->version,
+                   version->job == NULL ? "" : version->job, version->digest == NULL ? "" : version->digest);
+            for (size_t a = 0; a < model->n_aliases; a++) {
+                if (model->aliases[a]->version == version->version) {
+                    printf(" %s", model->aliases[a]->alias);
+                }
+            }
+            printf("\n");
+        }
+    }
+}
 
 enum rmj_status rmj_cmd_models(struct rmj_cli *cli, struct rmj_error *err)
 {
@@ -25,21 +50,7 @@ enum rmj_status rmj_cmd_models(struct rmj_cli *cli, struct rmj_error *err)
     } else if (response->n_models == 0) {
         fprintf(stderr, "nothing is published yet\n");
     } else {
-        printf("%-28s %-8s %-12s %-16s %s\n", "NAME", "VERSION", "JOB", "DIGEST", "ALIASES");
-    }
-    for (size_t i = 0; !cli->json && i < response->n_models; i++) {
-        const Rmjob__V1__Model *model = response->models[i];
-        for (size_t v = 0; v < model->n_versions; v++) {
-            const Rmjob__V1__ModelVersion *version = model->versions[v];
-            printf("%-28s %-8u %-12s %-16.12s", model->name, version->version, version->job == NULL ? "" : version->job,
-                   version->digest == NULL ? "" : version->digest);
-            for (size_t a = 0; a < model->n_aliases; a++) {
-                if (model->aliases[a]->version == version->version) {
-                    printf(" %s", model->aliases[a]->alias);
-                }
-            }
-            printf("\n");
-        }
+        print_models(response);
     }
     protobuf_c_message_free_unpacked(reply, NULL);
     return RMJ_OK;
@@ -68,6 +79,11 @@ static enum rmj_status pull_version(struct rmj_cli *cli, const Rmjob__V1__ModelV
     struct rmj_buf pem;
     rmj_buf_init(&pem, KEY_SIZE_MAX);
     enum rmj_status status = RMJ_OK;
+    if (version->store == NULL || version->prefix == NULL) {
+        status = rmj_fail(err, RMJ_CORRUPT, "%s version %u: its record says no store or prefix", version->name,
+                          version->version);
+        goto out;
+    }
     RMJ_GO(artifact_of(version, &artifact, err));
     RMJ_GO(rmj_store_open(&store, version->store, 0, NULL, err));
     RMJ_GO(rmj_cli_pinned_key(cli, &pem, err));
@@ -121,7 +137,7 @@ enum rmj_status rmj_cmd_verify(struct rmj_cli *cli, struct rmj_error *err)
     }
     RMJ_GO(rmj_artifact_verify(directory, rmj_buf_text(&pem), err));
     if (cli->json) {
-        printf("{\"verified\":true}\n");
+        printf("{\"verified\": true}\n");
     } else {
         printf("%s: signature and every file hold\n", directory);
     }
@@ -130,48 +146,87 @@ out:
     return status;
 }
 
-static int check(int good, const char *what, const char *mend)
+// What doctor found: the lines as they come, or a list for one JSON object.
+struct findings {
+    json_t *list; // NULL: print
+    int bad;
+};
+
+static void check(struct findings *findings, int good, const char *what, const char *mend)
 {
+    findings->bad += !good;
+    if (findings->list != NULL) {
+        json_t *entry = json_pack("{s:b, s:s}", "ok", good, "what", what);
+        if (!good && mend != NULL) {
+            json_object_set_new(entry, "mend", json_string(mend));
+        }
+        json_array_append_new(findings->list, entry);
+        return;
+    }
     printf("%-4s %s%s%s\n", good ? "ok" : "BAD", what, good || mend == NULL ? "" : "; ",
            good || mend == NULL ? "" : mend);
-    return !good;
+}
+
+static void check_machine(struct findings *findings)
+{
+    char line[128];
+#if defined(__x86_64__)
+    check(findings, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"), "the processor has AVX2 and FMA",
+          "CPU ranks need both; use another machine");
+#endif
+    snprintf(line, sizeof line, "%ld cores, %.1f GiB of memory", sysconf(_SC_NPROCESSORS_ONLN),
+             (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE) / (1 << 30));
+    check(findings, 1, line, NULL);
+}
+
+static enum rmj_status check_service(struct rmj_cli *cli, struct findings *findings)
+{
+    char line[512];
+    struct rmj_error connection = {0};
+    enum rmj_status status = rmj_cli_connect(cli, &connection);
+    if (status != RMJ_OK) {
+        check(findings, 0, connection.message, NULL);
+        return status;
+    }
+    snprintf(line, sizeof line, "service at %s: version %s, %u job%s running", rmj_cli_server_address(cli),
+             cli->info->version == NULL ? "unknown" : cli->info->version, cli->info->jobs_running,
+             cli->info->jobs_running == 1 ? "" : "s");
+    check(findings, 1, line, NULL);
+    char *pin = rmj_cli_pin_path(cli);
+    snprintf(line, sizeof line, "signing key pinned in %s", pin);
+    check(findings, rmj_fs_exists(pin), line, "the service sent no key; is its state directory writable?");
+    free(pin);
+    return RMJ_OK;
+}
+
+// The room where the service keeps its state; without a service, where we stand.
+static void check_disk(const struct rmj_cli *cli, struct findings *findings)
+{
+    char line[512];
+    struct statvfs disk;
+    const char *state = cli->info != NULL && cli->info->state_directory != NULL ? cli->info->state_directory : ".";
+    if (statvfs(state, &disk) == 0) {
+        double free_gib = (double)disk.f_bavail * (double)disk.f_frsize / (1 << 30);
+        snprintf(line, sizeof line, "%.1f GiB free in %s", free_gib,
+                 strcmp(state, ".") == 0 ? "this directory" : state);
+        check(findings, free_gib >= 1, line, "checkpoints and artifacts need room");
+    }
 }
 
 enum rmj_status rmj_cmd_doctor(struct rmj_cli *cli, struct rmj_error *err)
 {
-    int bad = 0;
-    char line[512];
-#if defined(__x86_64__)
-    bad += check(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"), "the processor has AVX2 and FMA",
-                 "CPU ranks need both; use another machine");
-#endif
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    snprintf(line, sizeof line, "%ld cores, %.1f GiB of memory", cores,
-             (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE) / (1 << 30));
-    bad += check(1, line, NULL);
-    struct rmj_error connection = {0};
-    enum rmj_status status = rmj_cli_connect(cli, &connection);
-    if (status == RMJ_OK) {
-        snprintf(line, sizeof line, "service at %s: version %s, %u jobs running", rmj_cli_server_address(cli),
-                 cli->info->version, cli->info->jobs_running);
-        bad += check(1, line, NULL);
-        char *pin = rmj_cli_pin_path(cli);
-        snprintf(line, sizeof line, "signing key pinned in %s", pin);
-        bad += check(rmj_fs_exists(pin), line, "the service sent no key; is its state directory writable?");
-        free(pin);
-    } else {
-        bad += check(0, connection.message, NULL);
+    struct findings findings = {.list = cli->json ? json_array() : NULL};
+    check_machine(&findings);
+    enum rmj_status status = check_service(cli, &findings);
+    check_disk(cli, &findings);
+    if (findings.list != NULL) {
+        json_t *result = json_pack("{s:b, s:o}", "ok", findings.bad == 0, "checks", findings.list);
+        json_dumpf(result, stdout, JSON_INDENT(2));
+        printf("\n");
+        json_decref(result);
     }
-    struct statvfs disk;
-    const char *state = status == RMJ_OK && cli->info->state_directory != NULL ? cli->info->state_directory : ".";
-    if (statvfs(state, &disk) == 0) {
-        double free_gib = (double)disk.f_bavail * (double)disk.f_frsize / (1 << 30);
-        snprintf(line, sizeof line, "%.1f GiB free where %s is", free_gib, state);
-        bad += check(free_gib >= 1, line, "checkpoints and artifacts need room");
-    }
-    if (bad == 0) {
+    if (findings.bad == 0) {
         return RMJ_OK;
     }
-    return status != RMJ_OK ? rmj_fail(err, status, "%d of the checks failed", bad)
-                            : rmj_fail(err, RMJ_IO, "%d of the checks failed", bad);
+    return rmj_fail(err, status != RMJ_OK ? status : RMJ_IO, "%d of the checks failed", findings.bad);
 }

@@ -47,17 +47,39 @@ static const char spec_template[] =
     "budget: {rank_hours: 40, deadline: 24h}\n"
     "publish: {name: my-reward-model, alias: candidate}\n";
 
+const char *rmj_cli_spec_template(void)
+{
+    return spec_template;
+}
+
+// As JSON it has no comments, and is a spec just the same.
+static enum rmj_status print_template(const struct rmj_cli *cli, struct rmj_error *err)
+{
+    if (!cli->json) {
+        fputs(spec_template, stdout);
+        return RMJ_OK;
+    }
+    ProtobufCMessage *spec = NULL;
+    RMJ_TRY(rmj_yaml_parse(&rmjob__v1__job_spec__descriptor, "template", spec_template, sizeof spec_template - 1, &spec,
+                           NULL, err));
+    rmj_cli_print_json(spec);
+    protobuf_c_message_free_unpacked(spec, NULL);
+    return RMJ_OK;
+}
+
 enum rmj_status rmj_cmd_init(struct rmj_cli *cli, struct rmj_error *err)
 {
     if (cli->positional_count == 0 || strcmp(cli->positional[0], "-") == 0) {
-        fputs(spec_template, stdout);
-        return RMJ_OK;
+        return print_template(cli, err);
     }
     const char *path = cli->positional[0];
     if (rmj_fs_exists(path)) {
         return rmj_fail(err, RMJ_INVALID, "%s is there already; it was left as it is", path);
     }
     RMJ_TRY(rmj_fs_write(path, spec_template, sizeof spec_template - 1, 0644, err));
+    if (cli->json) {
+        rmj_cli_print_json_texts("file", path, NULL);
+    }
     fprintf(stderr, "%s written; next: fill in the paths, then `rmjob validate %s`\n", path, path);
     return RMJ_OK;
 }
@@ -66,27 +88,17 @@ enum rmj_status rmj_cmd_spec_explain(struct rmj_cli *cli, struct rmj_error *err)
 {
     struct rmj_buf out;
     rmj_buf_init(&out, EXPLAIN_SIZE_MAX);
-    enum rmj_status status = rmj_spec_explain(cli->positional_count > 0 ? cli->positional[0] : "", &out, err);
-    if (status == RMJ_OK) {
+    const char *field = cli->positional_count > 0 ? cli->positional[0] : "";
+    enum rmj_status status = rmj_spec_explain(field, &out, err);
+    if (status == RMJ_OK && cli->json) {
+        rmj_cli_print_json_texts("field", field, "text", rmj_buf_text(&out), NULL);
+    } else if (status == RMJ_OK) {
         fputs(rmj_buf_text(&out), stdout);
     } else if (status == RMJ_NOT_FOUND) {
         err->status = status = RMJ_INVALID;
     }
     rmj_buf_deinit(&out);
     return status;
-}
-
-static void print_pinned(const Rmjob__V1__PlanSummary *pinned, const Rmjob__V1__JobSpec *spec)
-{
-    if (pinned == NULL) {
-        return;
-    }
-    fprintf(stderr, "pinned   base %.12s  data %.12s (%zu source%s)  benchmark %.12s (%llu rows)\n",
-            pinned->base_digest == NULL ? "-" : pinned->base_digest,
-            pinned->data_digest == NULL ? "-" : pinned->data_digest, spec->data == NULL ? 0 : spec->data->n_train,
-            spec->data != NULL && spec->data->n_train == 1 ? "" : "s",
-            pinned->benchmark_digest == NULL ? "-" : pinned->benchmark_digest,
-            (unsigned long long)pinned->benchmark_rows);
 }
 
 // A refusal carries its findings; print them where they stand in the file.
@@ -118,6 +130,10 @@ enum rmj_status rmj_cmd_validate(struct rmj_cli *cli, struct rmj_error *err)
     status = rmj_cli_call(cli, "/rmjob.v1.Jobs/Validate", &request.base, &rmjob__v1__validate_response__descriptor,
                           &reply, &findings, err);
     if (status != RMJ_OK) {
+        // The findings are what validate is asked for.
+        if (cli->json && findings != NULL) {
+            rmj_cli_print_json(findings);
+        }
         status = refused(file, positions, findings, status, err);
         goto out;
     }
@@ -129,7 +145,7 @@ enum rmj_status rmj_cmd_validate(struct rmj_cli *cli, struct rmj_error *err)
     if (!cli->json) {
         printf("%s: ok\n", file);
     }
-    print_pinned(response->pinned, spec);
+    rmj_cli_print_pinned(response->pinned, stderr);
 out:
     if (reply != NULL) {
         protobuf_c_message_free_unpacked(reply, NULL);
@@ -153,7 +169,7 @@ static void print_submitted(const struct rmj_cli *cli, const Rmjob__V1__SubmitRe
     fprintf(stderr, "spec     ok  %s  project %s%s\n", spec->name == NULL ? "" : spec->name,
             spec->project == NULL ? "default" : spec->project,
             response->existing ? "  (submitted before under this request id)" : "");
-    print_pinned(response->pinned, spec);
+    rmj_cli_print_pinned(response->pinned, stderr);
     if (response->memory_bytes > 0) {
         fprintf(stderr, "estimate peak %.1f MiB a rank, %u-%u ranks\n", (double)response->memory_bytes / 1048576,
                 spec->elastic != NULL && spec->elastic->has_min_ranks ? spec->elastic->min_ranks : 1,
@@ -192,6 +208,10 @@ enum rmj_status rmj_cmd_submit(struct rmj_cli *cli, struct rmj_error *err)
         goto out;
     }
     Rmjob__V1__SubmitResponse *response = (Rmjob__V1__SubmitResponse *)reply;
+    if (response->job == NULL) {
+        status = rmj_fail(err, RMJ_INTERNAL, "the service took the job but named no id; see `rmjob list`");
+        goto out;
+    }
     RMJ_GO(rmj_cli_print_findings(file, positions, response->findings, response->n_findings, err));
     print_submitted(cli, response, spec);
     if (cli->wait) {

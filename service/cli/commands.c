@@ -7,6 +7,10 @@
 #include "base/version.h"
 #include "service/cli/cli.h"
 
+#define HELP_WIDTH 79
+#define VERB_COLUMN 30
+#define FLAG_COLUMN 22
+
 const struct rmj_command rmj_commands[] = {
     {"init", "[FILE]", 0, 1, "", rmj_cmd_init, "write a commented spec to start from", "rmjob init > job.yaml"},
     {"validate", "SPEC", 1, 1, "", rmj_cmd_validate, "check a spec and everything it names, without submitting it",
@@ -34,7 +38,7 @@ const struct rmj_command rmj_commands[] = {
      "rmjob evaluate --scores scores.json --output json"},
     {"policy get", "[PROJECT]", 0, 1, "", rmj_cmd_policy_get, "print a project's floors and limits",
      "rmjob policy get align"},
-    {"policy set", "PROJECT FILE", 1, 2, "", rmj_cmd_policy_set, "set a project's floors and limits (FILE or stdin)",
+    {"policy set", "PROJECT [FILE]", 1, 2, "", rmj_cmd_policy_set, "set a project's floors and limits, from FILE or stdin",
      "rmjob policy set align policy.yaml"},
     {"models", "[NAME]", 0, 1, "", rmj_cmd_models, "list published models, their versions and aliases", "rmjob models"},
     {"pull", "NAME[@ALIAS|@VERSION] DIR", 2, 2, "", rmj_cmd_pull,
@@ -46,7 +50,8 @@ const struct rmj_command rmj_commands[] = {
 const size_t rmj_command_count = RMJ_COUNT(rmj_commands);
 
 const struct rmj_flag rmj_flags[] = {
-    {"server", "ADDRESS", "service to talk to: unix:/path or host:port ($RMJOB_SERVER; default: the embedded one)", 1},
+    {"server", "ADDRESS",
+     "service to talk to: unix:/path or host:port; default: $RMJOB_SERVER, then the socket in $RMJOB_STATE", 1},
     {"project", "NAME", "project, where a verb needs one (default: default)", 1},
     {"output", "text|json", "form of the result (default: text)", 1},
     {"timeout", "DURATION", "give up after this long, for instance 90s; exit 124", 1},
@@ -94,6 +99,28 @@ static int has_word(const char *list, const char *word)
     return 0;
 }
 
+// A name in its column, and the text beside it, folded at the width of a usual window.
+static void print_entry(FILE *out, const char *head, int column, const char *text)
+{
+    fprintf(out, "  %-*s ", column, head);
+    size_t room = (size_t)(HELP_WIDTH - column - 3);
+    for (;;) {
+        size_t length = strlen(text);
+        if (length > room) {
+            for (length = room; length > 0 && text[length] != ' '; length--) {
+            }
+            length = length == 0 ? strcspn(text, " ") : length;
+        }
+        fprintf(out, "%.*s\n", (int)length, text);
+        text += length;
+        if (*text == '\0') {
+            return;
+        }
+        text++;
+        fprintf(out, "%*s", column + 3, "");
+    }
+}
+
 static void print_flags(const char *list, int global, FILE *out)
 {
     for (size_t i = 0; i < rmj_flag_count; i++) {
@@ -102,7 +129,7 @@ static void print_flags(const char *list, int global, FILE *out)
             char head[64];
             snprintf(head, sizeof head, "--%s%s%s", flag->name, flag->argument ? " " : "",
                      flag->argument ? flag->argument : "");
-            fprintf(out, "  %-22s %s\n", head, flag->help);
+            print_entry(out, head, FLAG_COLUMN, flag->help);
         }
     }
 }
@@ -126,12 +153,12 @@ void rmj_cli_help(const struct rmj_command *command, FILE *out)
     for (size_t i = 0; i < rmj_command_count; i++) {
         char head[64];
         snprintf(head, sizeof head, "%s %s", rmj_commands[i].words, rmj_commands[i].arguments);
-        fprintf(out, "  %-32s %s\n", head, rmj_commands[i].summary);
+        print_entry(out, head, VERB_COLUMN, rmj_commands[i].summary);
     }
-    fprintf(out, "\nglobal flags:\n");
+    fprintf(out, "\nglobal flags (`rmjob VERB --help` prints those of the verb):\n");
     print_flags("", 1, out);
-    fprintf(out, "\nexit codes: 0 done, 1 internal, 2 usage or spec, 3 gate, 4 unreachable, 5 refused access, 6 data,\n"
-                 "            7 infrastructure or budget, 124 timeout\n");
+    fprintf(out, "\nexit codes: 0 done, 1 internal, 2 usage or spec, 3 gate, 4 unreachable,\n"
+                 "            5 refused access, 6 data, 7 infrastructure or budget, 124 timeout\n");
 }
 
 static enum rmj_status parse_count(const char *flag, const char *value, long *number, struct rmj_error *err)
@@ -213,6 +240,20 @@ static const struct rmj_command *find_command(const char *first, const char *sec
     return NULL;
 }
 
+// The first word of a group of verbs, without one of them behind it.
+static enum rmj_status unknown_in_group(const char *group, size_t length, const char *given, struct rmj_error *err)
+{
+    char verbs[256] = "";
+    size_t used = 0;
+    for (size_t i = 0; i < rmj_command_count; i++) {
+        const char *words = rmj_commands[i].words;
+        if (strncmp(words, group, length) == 0 && words[length] == ' ' && used < sizeof verbs) {
+            used += (size_t)snprintf(verbs + used, sizeof verbs - used, "%s`rmjob %s`", used > 0 ? " or " : "", words);
+        }
+    }
+    return rmj_fail(err, RMJ_INVALID, "'%s' is not a verb; it is %s", given, verbs);
+}
+
 static enum rmj_status unknown_verb(const char *verb, const char *second, struct rmj_error *err)
 {
     const char *names[RMJ_COUNT(rmj_commands)];
@@ -222,7 +263,7 @@ static enum rmj_status unknown_verb(const char *verb, const char *second, struct
         names[i] = rmj_commands[i].words;
         size_t length = strlen(verb);
         if (strncmp(names[i], verb, length) == 0 && names[i][length] == ' ') {
-            return rmj_fail(err, RMJ_INVALID, "'%s' is not a verb; see `rmjob --help` for the verbs of %s", both, verb);
+            return unknown_in_group(verb, length, both, err);
         }
     }
     const char *near = rmj_text_nearest(verb, names, rmj_command_count);
@@ -266,6 +307,11 @@ static enum rmj_status parse_flag(struct rmj_cli *cli, const struct rmj_command 
             return rmj_fail(err, RMJ_INVALID, "--%s needs %s", flag->name, flag->argument);
         }
         value = argv[++*at];
+        // More likely forgotten than meant; --flag=--value says that it is meant.
+        if (strncmp(value, "--", 2) == 0) {
+            return rmj_fail(err, RMJ_INVALID, "--%s needs %s, and '%s' looks like a flag; write --%s=%s if it is meant",
+                            flag->name, flag->argument, value, flag->name, value);
+        }
     }
     return set_flag(cli, flag->name, value, err);
 }
@@ -309,8 +355,16 @@ enum rmj_status rmj_cli_parse(struct rmj_cli *cli, int argc, char **argv, const 
         printf("rmjob %s (protocol %d)\n", RMJ_VERSION, RMJ_PROTOCOL);
         return RMJ_OK;
     }
-    if (has_argument(argc, argv, "--help") || has_argument(argc, argv, "-h") ||
-        (verb < argc && strcmp(argv[verb], "help") == 0)) {
+    if (verb < argc && strcmp(argv[verb], "help") == 0) {
+        const char *third = verb + 2 < argc ? argv[verb + 2] : NULL;
+        command = second == NULL ? NULL : find_command(second, third, &words);
+        if (second != NULL && command == NULL && strncmp(second, "--", 2) != 0) {
+            return unknown_verb(second, third, err);
+        }
+        rmj_cli_help(command, stdout);
+        return RMJ_OK;
+    }
+    if (has_argument(argc, argv, "--help") || has_argument(argc, argv, "-h")) {
         rmj_cli_help(command, stdout);
         return RMJ_OK;
     }

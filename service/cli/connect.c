@@ -57,12 +57,15 @@ char *rmj_cli_pin_path(const struct rmj_cli *cli)
     int length = config != NULL && *config != '\0'
                      ? snprintf(path, sizeof path, "%s/rmjob/keys/", config)
                      : snprintf(path, sizeof path, "%s/.config/rmjob/keys/", home == NULL ? "/root" : home);
-    size_t used = length < 0 ? 0 : (size_t)length;
-    for (const char *c = address; *c != '\0' && used + 6 < sizeof path; c++) {
-        path[used++] = *c == '/' || *c == ':' ? '_' : *c;
+    RMJ_ASSERT(length >= 0);
+    struct rmj_buf name;
+    rmj_buf_init(&name, 2 * sizeof path);
+    rmj_buf_append(&name, path, (size_t)length < sizeof path ? (size_t)length : sizeof path - 1);
+    for (const char *c = address; *c != '\0'; c++) {
+        rmj_buf_putc(&name, *c == '/' || *c == ':' ? '_' : *c);
     }
-    memcpy(path + used, ".pem", 5);
-    return strdup(path);
+    rmj_buf_puts(&name, ".pem");
+    return rmj_buf_detach(&name);
 }
 
 static enum rmj_status pin_key(const char *path, const char *pem, struct rmj_error *err)

@@ -1,15 +1,15 @@
-// Screens: jobs, progress, and following a job to its end.
+// Screens: jobs, their state and progress. Following a job is follow.c.
+#include <jansson.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "service/cli/cli.h"
 #include "service/gate/gate.h"
 
 #define JSON_SIZE_MAX ((size_t)256 << 20)
-#define STREAM_RETRY_MS_MAX 30000
 
 void rmj_cli_print_json(const ProtobufCMessage *message)
 {
@@ -18,6 +18,22 @@ void rmj_cli_print_json(const ProtobufCMessage *message)
     rmj_json_print(message, 1, &out);
     printf("%s\n", rmj_buf_text(&out));
     rmj_buf_deinit(&out);
+}
+
+void rmj_cli_print_json_texts(const char *name, ...)
+{
+    json_t *object = json_object();
+    RMJ_ASSERT(object != NULL);
+    va_list arguments;
+    va_start(arguments, name);
+    for (; name != NULL; name = va_arg(arguments, const char *)) {
+        // A text that is not UTF-8 (a path may be anything) is no JSON; it is left out.
+        (void)json_object_set_new(object, name, json_string(va_arg(arguments, const char *)));
+    }
+    va_end(arguments);
+    json_dumpf(object, stdout, JSON_INDENT(2));
+    printf("\n");
+    json_decref(object);
 }
 
 const char *rmj_cli_state_name(Rmjob__V1__JobState state)
@@ -56,12 +72,15 @@ void rmj_cli_format_time(char *out, size_t size, int64_t unix_ms)
 
 static void format_duration(char *out, size_t size, double seconds)
 {
+    const double minute = 60, hour = 3600, day = 86400;
     if (seconds < 90) {
-        snprintf(out, size, "%.0fs", seconds);
-    } else if (seconds < 5400) {
-        snprintf(out, size, "%.0fm", seconds / 60);
+        snprintf(out, size, "%.0f s", seconds);
+    } else if (seconds < 90 * minute) {
+        snprintf(out, size, "%.0f min", seconds / minute);
+    } else if (seconds < 2 * day) {
+        snprintf(out, size, "%.1f h", seconds / hour);
     } else {
-        snprintf(out, size, "%.1fh", seconds / 3600);
+        snprintf(out, size, "%.0f days", seconds / day);
     }
 }
 
@@ -82,8 +101,10 @@ void rmj_cli_print_progress(const Rmjob__V1__Job *job, struct rmj_buf *out)
         rmj_buf_printf(out, "  %s\n", job->reason == NULL ? "" : job->reason);
         return;
     }
-    rmj_buf_printf(out, "  generation %u  ranks %u/%u  step %u/%u", p->generation, p->ranks, p->ranks_wanted, p->step,
-                   p->steps);
+    if (!rmj_cli_state_is_final(job->state)) {
+        rmj_buf_printf(out, "  generation %u  ranks %u/%u", p->generation, p->ranks, p->ranks_wanted);
+    }
+    rmj_buf_printf(out, "  step %u/%u", p->step, p->steps);
     if (job->state == RMJOB__V1__JOB_STATE__TRAINING && p->pairs_per_second > 0) {
         char eta[24];
         format_duration(eta, sizeof eta, (double)(p->pairs - p->pairs_consumed) / p->pairs_per_second);
@@ -99,7 +120,9 @@ void rmj_cli_print_progress(const Rmjob__V1__Job *job, struct rmj_buf *out)
         rmj_buf_puts(out, "checkpoint ");
         if (p->checkpoint_step > 0) {
             double age = (double)(rmj_clock_unix_ms() - p->checkpoint_unix_ms) / 1000;
-            rmj_buf_printf(out, "%u committed %.0f s ago", p->checkpoint_step, age < 0 ? 0 : age);
+            char text[24];
+            format_duration(text, sizeof text, age < 0 ? 0 : age);
+            rmj_buf_printf(out, "%u committed %s ago", p->checkpoint_step, text);
         } else {
             rmj_buf_puts(out, "none yet");
         }
@@ -109,6 +132,31 @@ void rmj_cli_print_progress(const Rmjob__V1__Job *job, struct rmj_buf *out)
         print_thousands(out, p->pairs);
         rmj_buf_printf(out, " once, 0 twice | %u steps replayed\n", p->replayed_steps);
     }
+}
+
+// A digest by its first twelve digits, as everywhere on the screens.
+static void print_digest(FILE *out, const char *what, const char *digest)
+{
+    if (digest != NULL && *digest != '\0') {
+        fprintf(out, "  %s %.12s", what, digest);
+    }
+}
+
+void rmj_cli_print_pinned(const Rmjob__V1__PlanSummary *pinned, FILE *out)
+{
+    if (pinned == NULL || (pinned->base_digest == NULL && pinned->data_digest == NULL &&
+                           pinned->heldout_digest == NULL && pinned->benchmark_digest == NULL)) {
+        return;
+    }
+    fprintf(out, "pinned ");
+    print_digest(out, "base", pinned->base_digest);
+    print_digest(out, "data", pinned->data_digest);
+    print_digest(out, "held out", pinned->heldout_digest);
+    print_digest(out, "benchmark", pinned->benchmark_digest);
+    if (pinned->benchmark_rows > 0) {
+        fprintf(out, " (%llu rows)", (unsigned long long)pinned->benchmark_rows);
+    }
+    fprintf(out, "\n");
 }
 
 void rmj_cli_print_job(const Rmjob__V1__Job *job, FILE *out, int colour)
@@ -121,6 +169,7 @@ void rmj_cli_print_job(const Rmjob__V1__Job *job, FILE *out, int colour)
     if (job->progress != NULL && job->progress->steps > 0 && job->reason != NULL) {
         fprintf(out, "%s\n", job->reason);
     }
+    rmj_cli_print_pinned(job->plan, out);
     if (job->verdict != NULL) {
         const char *model = job->spec != NULL && job->spec->publish != NULL && job->spec->publish->name != NULL
                                 ? job->spec->publish->name
@@ -129,154 +178,10 @@ void rmj_cli_print_job(const Rmjob__V1__Job *job, FILE *out, int colour)
         fputs(rmj_buf_text(&text), out);
     }
     if (job->published_name != NULL && *job->published_name != '\0') {
-        fprintf(out, "published %s version %u; next: rmjob pull %s@%u DIR\n", job->published_name,
-                job->published_version, job->published_name, job->published_version);
+        fprintf(out, "next     rmjob pull %s@%u DIR\n", job->published_name, job->published_version);
     }
     for (size_t i = 0; i < job->n_explanation; i++) {
         fprintf(out, "%s\n", job->explanation[i]);
     }
     rmj_buf_deinit(&text);
-}
-
-// The lines of the terminal that show progress; rewritten in place.
-struct screen {
-    FILE *out;
-    int is_terminal;
-    int lines_shown;
-    uint32_t step_printed;
-    int64_t printed_ms;
-};
-
-static void erase_progress(struct screen *screen)
-{
-    for (; screen->lines_shown > 0; screen->lines_shown--) {
-        fputs("\033[A\033[2K", screen->out);
-    }
-}
-
-static void show_progress(struct screen *screen, const Rmjob__V1__Job *job)
-{
-    int64_t now = rmj_clock_mono_ms();
-    uint32_t step = job->progress == NULL ? 0 : job->progress->step;
-    if (!screen->is_terminal) {
-        // A log file gets a line every few seconds, not one a step.
-        if (step == screen->step_printed || now - screen->printed_ms < 5000) {
-            return;
-        }
-    }
-    struct rmj_buf text;
-    rmj_buf_init(&text, 1 << 16);
-    rmj_cli_print_progress(job, &text);
-    if (screen->is_terminal) {
-        erase_progress(screen);
-        for (const char *c = rmj_buf_text(&text); *c != '\0'; c++) {
-            screen->lines_shown += *c == '\n';
-        }
-    }
-    fputs(rmj_buf_text(&text), screen->out);
-    fflush(screen->out);
-    rmj_buf_deinit(&text);
-    screen->step_printed = step;
-    screen->printed_ms = now;
-}
-
-static void show_event(struct screen *screen, const Rmjob__V1__Event *event)
-{
-    char time_text[16];
-    erase_progress(screen);
-    rmj_cli_format_time(time_text, sizeof time_text, event->unix_ms);
-    fprintf(screen->out, "%s %s\n", time_text, event->text == NULL ? "" : event->text);
-    fflush(screen->out);
-}
-
-// One stream until it ends or breaks; *sequence and *job_view move along.
-static enum rmj_status follow_once(struct rmj_cli *cli, const char *job, struct screen *screen, uint64_t *sequence,
-                                   Rmjob__V1__Job *view, int64_t deadline_ms, struct rmj_error *err)
-{
-    Rmjob__V1__WatchRequest request = RMJOB__V1__WATCH_REQUEST__INIT;
-    request.job = (char *)job;
-    request.has_after_sequence = 1;
-    request.after_sequence = *sequence;
-    struct rmj_rpc_stream *stream = NULL;
-    RMJ_TRY(rmj_rpc_stream_open(&stream, cli->client, "/rmjob.v1.Jobs/Watch", &request.base,
-                                &rmjob__v1__event__descriptor, 0, err));
-    enum rmj_status status = RMJ_OK;
-    for (;;) {
-        ProtobufCMessage *message = NULL;
-        int64_t left = deadline_ms == 0 ? -1 : deadline_ms - rmj_clock_mono_ms();
-        status = deadline_ms != 0 && left <= 0 ? RMJ_AGAIN : rmj_rpc_stream_next(stream, left, &message, err);
-        if (status == RMJ_AGAIN) {
-            status = rmj_fail(err, RMJ_TIMEOUT, "%s has not ended in time; it goes on, see `rmjob watch %s`", job, job);
-        }
-        if (status != RMJ_OK || message == NULL) {
-            break;
-        }
-        Rmjob__V1__Event *event = (Rmjob__V1__Event *)message;
-        *sequence = event->sequence > *sequence ? event->sequence : *sequence;
-        if (event->has_state) {
-            view->has_state = 1;
-            view->state = event->state;
-        }
-        if (cli->json) {
-            struct rmj_buf line;
-            rmj_buf_init(&line, 1 << 20);
-            rmj_json_print(message, 0, &line);
-            fprintf(screen->out, "%s\n", rmj_buf_text(&line));
-            fflush(screen->out);
-            rmj_buf_deinit(&line);
-        } else if (event->kind != RMJOB__V1__EVENT_KIND__STEP && event->kind != RMJOB__V1__EVENT_KIND__EVAL) {
-            show_event(screen, event);
-        }
-        if (!cli->json && event->progress != NULL && !rmj_cli_state_is_final(view->state)) {
-            view->progress = event->progress;
-            show_progress(screen, view);
-            view->progress = NULL;
-        }
-        protobuf_c_message_free_unpacked(message, NULL);
-    }
-    rmj_rpc_stream_close(stream);
-    return status;
-}
-
-enum rmj_status rmj_cli_follow(struct rmj_cli *cli, const char *id, FILE *out, struct rmj_error *err)
-{
-    struct screen screen = {.out = out, .is_terminal = isatty(fileno(out)) && !cli->json};
-    Rmjob__V1__Job view = RMJOB__V1__JOB__INIT;
-    view.id = (char *)id;
-    uint64_t sequence = 0;
-    int64_t deadline = cli->timeout_ms > 0 ? rmj_clock_mono_ms() + cli->timeout_ms : 0;
-    int64_t broken_since = 0;
-    RMJ_TRY(rmj_cli_connect(cli, err));
-    for (;;) {
-        enum rmj_status status = follow_once(cli, id, &screen, &sequence, &view, deadline, err);
-        if (status == RMJ_OK) {
-            break;
-        }
-        // The service may be restarting: jobs go on meanwhile, and so do we.
-        int64_t now = rmj_clock_mono_ms();
-        broken_since = broken_since == 0 ? now : broken_since;
-        if ((status != RMJ_UNREACHABLE && status != RMJ_CANCELLED) || now - broken_since > STREAM_RETRY_MS_MAX ||
-            (deadline != 0 && now >= deadline)) {
-            return status;
-        }
-        rmj_clock_sleep_ms(200);
-    }
-    erase_progress(&screen);
-    Rmjob__V1__GetJobRequest request = RMJOB__V1__GET_JOB_REQUEST__INIT;
-    request.job = (char *)id;
-    ProtobufCMessage *reply = NULL;
-    RMJ_TRY(rmj_cli_call(cli, "/rmjob.v1.Jobs/Get", &request.base, &rmjob__v1__job__descriptor, &reply, NULL, err));
-    Rmjob__V1__Job *job = (Rmjob__V1__Job *)reply;
-    if (cli->json) {
-        struct rmj_buf line;
-        rmj_buf_init(&line, JSON_SIZE_MAX);
-        rmj_json_print(reply, 0, &line);
-        fprintf(out, "%s\n", rmj_buf_text(&line));
-        rmj_buf_deinit(&line);
-    } else {
-        rmj_cli_print_job(job, out, out == stdout ? cli->colour_out : cli->colour_err);
-    }
-    enum rmj_status status = rmj_cli_state_status(job, err);
-    protobuf_c_message_free_unpacked(reply, NULL);
-    return status;
 }

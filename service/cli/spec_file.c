@@ -24,6 +24,7 @@ enum rmj_status rmj_cli_read_file(const char *path, size_t size_max, struct rmj_
             return rmj_fail_errno(err, RMJ_IO, "cannot read standard input");
         }
         rmj_buf_append(out, chunk, got > 0 ? (size_t)got : 0);
+        RMJ_TRY(rmj_buf_check(out, err));
     }
     return rmj_buf_check(out, err);
 }
@@ -186,7 +187,7 @@ enum rmj_status rmj_cli_print_findings(const char *file, const struct rmj_text_r
         }
     }
     if (errors > 0) {
-        return rmj_fail(err, worst, "%s: %zu error%s; nothing was submitted", file, errors, errors == 1 ? "" : "s");
+        return rmj_fail(err, worst, "%s: %zu error%s; nothing was done", file, errors, errors == 1 ? "" : "s");
     }
     return RMJ_OK;
 }

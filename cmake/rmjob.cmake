@@ -43,8 +43,25 @@ function(rmjob_program name)
   install(TARGETS ${name} RUNTIME DESTINATION bin)
 endfunction()
 
-# gRPC is not built with sanitizers: its own reports are left out, by name and with a reason, in tests/support.
-set(RMJOB_TEST_ENVIRONMENT "RMJOB_BIN=${CMAKE_BINARY_DIR}/bin;RMJOB_SOURCE=${CMAKE_SOURCE_DIR};TSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/tests/support/tsan.supp ignore_noninstrumented_modules=1;LSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/tests/support/lsan.supp:print_suppressions=0")
+# What every test is started with. gRPC is not built with sanitizers: its own reports are left out, by name and with a reason,
+# in tests/support.
+set(RMJOB_TEST_ENVIRONMENT "RMJOB_BIN=${CMAKE_BINARY_DIR}/bin" "RMJOB_SOURCE=${CMAKE_SOURCE_DIR}")
+if(RMJOB_SANITIZE)
+  # Many tests kill processes on purpose and go on, so that a report of a child could pass for one more death. All reports
+  # therefore go to one folder, and the test sanitizer_reports fails when anything is in it. Undefined behaviour aborts, because
+  # its runtime writes to standard error whatever it is told; the abort is then reported.
+  set(RMJOB_REPORTS ${CMAKE_BINARY_DIR}/sanitizer-reports)
+  set(RMJOB_REPORT_OPTIONS "log_path=${RMJOB_REPORTS}/report log_exe_name=1")
+  list(APPEND RMJOB_TEST_ENVIRONMENT
+    "ASAN_OPTIONS=${RMJOB_REPORT_OPTIONS} handle_abort=1"
+    "UBSAN_OPTIONS=${RMJOB_REPORT_OPTIONS} abort_on_error=1 print_stacktrace=1"
+    "LSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/tests/support/lsan.supp print_suppressions=0"
+    "TSAN_OPTIONS=${RMJOB_REPORT_OPTIONS} suppressions=${CMAKE_SOURCE_DIR}/tests/support/tsan.supp ignore_noninstrumented_modules=1")
+  add_test(NAME sanitizer_reports_clear COMMAND ${CMAKE_SOURCE_DIR}/tests/support/sanitizer_reports clear ${RMJOB_REPORTS})
+  add_test(NAME sanitizer_reports COMMAND ${CMAKE_SOURCE_DIR}/tests/support/sanitizer_reports check ${RMJOB_REPORTS})
+  set_tests_properties(sanitizer_reports_clear PROPERTIES FIXTURES_SETUP reports)
+  set_tests_properties(sanitizer_reports PROPERTIES FIXTURES_CLEANUP reports)
+endif()
 
 # rmjob_test(NAME SOURCES test_x.c [DEPENDS ...] [LABELS unit|golden|sim|fault|e2e|...] [TIMEOUT seconds] [ARGS ...])
 # A cmocka program. Exit code 77 is a visible skip. RMJOB_DATA names the folder of real models and data, if any.
@@ -62,6 +79,9 @@ function(rmjob_test name)
   endif()
   set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT} SKIP_RETURN_CODE 77
     ENVIRONMENT "${RMJOB_TEST_ENVIRONMENT}")
+  if(RMJOB_SANITIZE)
+    set_tests_properties(${name} PROPERTIES FIXTURES_REQUIRED reports)
+  endif()
 endfunction()
 
 # rmjob_script_test(NAME COMMAND ... [LABELS ...] [TIMEOUT ...]): the same for a script.
@@ -73,4 +93,7 @@ function(rmjob_script_test name)
   endif()
   set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT} SKIP_RETURN_CODE 77
     ENVIRONMENT "${RMJOB_TEST_ENVIRONMENT}")
+  if(RMJOB_SANITIZE)
+    set_tests_properties(${name} PROPERTIES FIXTURES_REQUIRED reports)
+  endif()
 endfunction()

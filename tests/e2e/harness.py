@@ -4,6 +4,7 @@ import contextlib, hashlib, json, os, pathlib, shutil, signal, subprocess, sys, 
 SOURCE = pathlib.Path(os.environ.get("RMJOB_SOURCE", pathlib.Path(__file__).resolve().parents[2]))
 BIN = pathlib.Path(os.environ.get("RMJOB_BIN", SOURCE / "build/dev/bin"))
 FINAL = ("SUCCEEDED", "FAILED_GATE", "FAILED_DATA", "FAILED_INFRASTRUCTURE", "FAILED_INTERNAL", "CANCELLED")
+SANITIZER_MARKS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "WARNING: ThreadSanitizer", "runtime error:")
 
 
 class Failure(Exception):
@@ -50,6 +51,8 @@ class Service:
         self.state = self.directory / "state"
         self.environment = dict(os.environ, RMJOB_STATE=str(self.state), **(environment or {}))
         self.environment.pop("RMJOB_SERVER", None)
+        for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS"):
+            self.environment[name] = f"{self.environment.get(name, '')} log_path={self.directory}/sanitizer".strip()
         self.arguments = list(arguments)
         self.process = None
 
@@ -136,6 +139,17 @@ class Service:
         check(run.returncode == 0, f"report failed: {run.stderr}")
         return json.loads(run.stdout)
 
+    def sanitizer_reports(self):
+        """What sanitizers said of any process of this service: to files, or to the logs when they were told no file."""
+        found = [f"{path.name}: {path.read_text(errors='replace')[:4000]}" for path in sorted(self.directory.glob("sanitizer.*"))]
+        for path in [self.directory / "rmjobd.log", *self.state.rglob("*.log")]:
+            with contextlib.suppress(OSError):
+                text = path.read_text(errors="replace")
+                begin = min((text.find(mark) for mark in SANITIZER_MARKS if mark in text), default=-1)
+                if begin >= 0:
+                    found.append(f"{path.name}: {text[begin:begin + 4000]}")
+        return "\n".join(found)
+
     def close(self):
         self.kill(signal.SIGTERM)
         for entry in pathlib.Path("/proc").iterdir():
@@ -149,12 +163,20 @@ class Service:
 def service(environment=None, keep=False, arguments=()):
     directory = pathlib.Path(tempfile.mkdtemp(prefix="rmjob-e2e-"))
     one = Service(directory, environment, arguments)
+    failure = None
     try:
         yield one.start()
+    except Exception as error:
+        failure = error
     finally:
         one.close()
+        reports = one.sanitizer_reports()
         if not keep:
             shutil.rmtree(directory, ignore_errors=True)
+    if reports:
+        raise Failure(f"{failure or 'all held, but a sanitizer reported:'}\n{reports}") from failure
+    if failure is not None:
+        raise failure
 
 
 def published(one, name="e2e-rm", version=1):

@@ -8,6 +8,7 @@
 
 #include "base/text.h"
 #include "proto/text/node.h"
+#include "proto/text/refusals.h"
 
 enum { NAMES_MAX = 64, FOUND_MAX = 80 };
 
@@ -123,6 +124,12 @@ static void report_unknown(struct builder *builder, const ProtobufCMessageDescri
     snprintf(name, sizeof name, "%s", node->name);
     name[rmj_text_utf8_valid(name, strlen(name))] = '\0';
     append_path(full, path, name);
+    const char *refusal = rmj_text_refusal(node->name, node->text);
+    if (refusal != NULL) {
+        rmj_text_report(builder->result, node->name_line, node->name_column, full, "unknown field %s: %s", full,
+                        refusal);
+        return;
+    }
     if (nearest != NULL) {
         rmj_text_report(builder->result, node->name_line, node->name_column, full, "unknown field %s; did you mean %s",
                         full, nearest);

@@ -53,7 +53,9 @@ text_case("duplicate key", "name: x\nname: y\n", "spec.yaml:2:", "name")
 text_case("anchors", "name: &a x\nproject: *a\n", "spec.yaml:")
 text_case("two documents", "name: x\n---\nname: y\n", "spec.yaml:")
 text_case("several errors at once", "nam: x\ntrain: {epoch: 1}\ndata: {order: q}\n", "spec.yaml:1:", "spec.yaml:2:", "spec.yaml:3:", "3 errors")
-text_case("normalized scores", "name: x\ntrain: {normalize_rewards: true}\n", "normalize_rewards")
+text_case("normalized scores", "name: x\ntrain: {normalize_rewards: true}\n", "normalize_rewards", "published raw")
+text_case("a sigmoid", "name: x\npublish: {activation: sigmoid}\n", "published raw", "sigmoid")
+text_case("reward scaling", "name: x\ntrain: {reward_scaling: 0.5}\n", "published raw")
 text_case("NUL byte", "name: x\0y\n", "spec.yaml")
 
 # ---- values

@@ -6,9 +6,8 @@
 #include "base/status.h"
 
 static const char raw_scores[] =
-    "scores are published raw: nothing stands between the scalar head and whoever reads the score, so "
-    "there is no normalization, centring, scaling, clipping or sigmoid in training, evaluation, "
-    "export or serving; mean and spread are in the report";
+    "scores are published raw: nothing stands between the scalar head and whoever reads it, no "
+    "normalization, scaling, clipping or sigmoid; mean and spread are in the report";
 static const char one_epoch[] =
     "reward models are trained for exactly one epoch, so there is nothing to set beside train.epochs: 1";
 

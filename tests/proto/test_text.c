@@ -95,6 +95,10 @@ static void the_designs_spec_is_read(void **state)
 
 // ---- broken inputs ----
 
+#define RAW                                                                                                            \
+    "scores are published raw: nothing stands between the scalar head and whoever reads it, no normalization, "        \
+    "scaling, clipping or sigmoid; mean and spread are in the report"
+
 struct broken {
     const char *text;
     int line, column;
@@ -107,12 +111,12 @@ static const struct broken broken_yaml[] = {
     {"- a\n", 1, 1,
      "the file is a list; it wants the fields api_version, name, base_model, policy_model, project, data, train, "
      "elastic, resources, checkpoint, evaluate, gate, budget, publish"},
-    {"train: {normalize_rewards: true}\n", 1, 9,
-     "unknown field train.normalize_rewards: scores are published raw: nothing stands"},
-    {"publish: {output: sigmoid}\n", 1, 11, "unknown field publish.output: scores are published raw"},
-    {"train: {rewardScaling: 2}\n", 1, 9, "unknown field train.rewardScaling: scores are published raw"},
+    {"train: {normalize_rewards: true}\n", 1, 9, "unknown field train.normalize_rewards: " RAW},
+    {"publish: {output: sigmoid}\n", 1, 11, "unknown field publish.output: " RAW},
+    {"train: {rewardScaling: 2}\n", 1, 9, "unknown field train.rewardScaling: " RAW},
     {"train: {num_train_epochs: 3}\n", 1, 9,
-     "unknown field train.num_train_epochs: reward models are trained for exactly one epoch"},
+     "unknown field train.num_train_epochs: reward models are trained for exactly one epoch, so there is nothing to "
+     "set beside train.epochs: 1"},
     {"name: a\ntrian: {epochs: 1}\n", 2, 1, "unknown field trian; did you mean train"},
     {"train:\n  epoch: 1\n", 2, 3, "unknown field train.epoch; did you mean epochs"},
     {"budget:\n  zzzzzzzz: 1\n", 2, 3, "unknown field budget.zzzzzzzz; budget has rank_hours, deadline, max_restarts"},

@@ -65,9 +65,12 @@ static struct process *take_slot(struct local *local, const char *job, const cha
     return NULL;
 }
 
-static void release(struct process *process)
+static void release(struct local *local, struct process *process)
 {
     if (process->pidfd >= 0) {
+        // Closing is not enough: a child that another thread forked and that has not called exec yet holds the pidfd
+        // too, and the process would be reported once more, in a slot that is free or another's by then.
+        (void)epoll_ctl(local->epoll_fd, EPOLL_CTL_DEL, process->pidfd, NULL);
         close(process->pidfd);
     }
     free(process->log_path);
@@ -124,7 +127,7 @@ out:
         close(fd);
     }
     if (status != RMJ_OK) {
-        release(process);
+        release(local, process);
     }
     return status;
 }
@@ -144,7 +147,7 @@ static enum rmj_status adopt(struct rmj_launcher *launcher, const char *job, con
         status = rmj_fail(err, RMJ_NOT_FOUND, "process %d is another one now", (int)id->pid);
     }
     if (status != RMJ_OK) {
-        release(process);
+        release(local, process);
     }
     return status;
 }
@@ -199,7 +202,7 @@ static void describe(struct rmj_launch_exit *exit)
     }
 }
 
-static void reap(struct process *process, struct rmj_launch_exit *exit)
+static void reap(struct local *local, struct process *process, struct rmj_launch_exit *exit)
 {
     memset(exit, 0, sizeof *exit);
     memcpy(exit->job, process->job, sizeof exit->job);
@@ -214,7 +217,7 @@ static void reap(struct process *process, struct rmj_launch_exit *exit)
         }
     }
     describe(exit);
-    release(process);
+    release(local, process);
 }
 
 // copy and truncate: the process keeps appending to the file it has open.
@@ -256,7 +259,7 @@ static size_t collect(struct rmj_launcher *launcher, struct rmj_launch_exit *exi
             break;
         }
         for (int i = 0; i < ready; i++) {
-            reap(events[i].data.ptr, &exits[count++]);
+            reap(local, events[i].data.ptr, &exits[count++]);
         }
     }
     for (size_t i = 0; i < RMJ_LAUNCHES_MAX; i++) {
@@ -272,7 +275,7 @@ static void destroy(struct rmj_launcher *launcher)
     struct local *local = local_of(launcher);
     for (size_t i = 0; i < RMJ_LAUNCHES_MAX; i++) {
         if (local->processes[i].used) {
-            release(&local->processes[i]);
+            release(local, &local->processes[i]);
         }
     }
     close(local->epoll_fd);

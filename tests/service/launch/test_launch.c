@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -97,6 +98,26 @@ static void exit_codes_and_signals_are_told_apart(void **state)
     exit = wait_exit();
     assert_int_equal(exit.signal, SIGKILL);
     assert_false(launcher->ops->has(launcher, "rank-2"));
+}
+
+static void an_exit_is_told_once_though_another_process_holds_its_watch(void **state)
+{
+    (void)state;
+    start("rank-1", "hang", NULL);
+    // As between fork and exec of a task that another thread starts just then.
+    pid_t holder = fork();
+    assert_true(holder >= 0);
+    if (holder == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL); // also when an assertion ends this test early
+        pause();
+        _exit(0);
+    }
+    launcher->ops->kill(launcher, "rank-1", SIGKILL);
+    struct rmj_launch_exit exits[4];
+    wait_exit();
+    assert_int_equal(launcher->ops->collect(launcher, exits, RMJ_COUNT(exits)), 0);
+    kill(holder, SIGKILL);
+    assert_int_equal(waitpid(holder, NULL, 0), holder);
 }
 
 static void a_rank_gets_its_token_and_nobody_elses(void **state)
@@ -237,6 +258,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(exit_codes_and_signals_are_told_apart, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_exit_is_told_once_though_another_process_holds_its_watch, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_rank_gets_its_token_and_nobody_elses, set_up, tear_down),
         cmocka_unit_test_setup_teardown(children_end_with_their_supervisor, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_running_process_is_adopted_and_another_ones_pid_is_not, set_up, tear_down),

@@ -22,7 +22,7 @@ target_compile_definitions(rmjob_flags INTERFACE _GNU_SOURCE)
 target_compile_options(rmjob_flags INTERFACE -Wall -Wextra -Wpedantic -Werror -Wshadow -Wstrict-prototypes
                        -Wmissing-prototypes -Wvla -fno-omit-frame-pointer -ffp-contract=off -O2)
 if(RMJOB_SANITIZE)
-  target_compile_options(rmjob_flags INTERFACE -fsanitize=${RMJOB_SANITIZE} -fno-sanitize-recover=all -O1)
+  target_compile_options(rmjob_flags INTERFACE -fsanitize=${RMJOB_SANITIZE} -fno-sanitize-recover=all)
   target_link_options(rmjob_flags INTERFACE -fsanitize=${RMJOB_SANITIZE})
 endif()
 target_link_libraries(rmjob_flags INTERFACE Threads::Threads m)

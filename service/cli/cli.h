@@ -105,6 +105,8 @@ enum rmj_status rmj_cli_state_status(const Rmjob__V1__Job *job, struct rmj_error
 void rmj_cli_print_job(const Rmjob__V1__Job *job, FILE *out, int colour);
 // What was pinned by digest, as far as it is known; nothing when nothing is.
 void rmj_cli_print_pinned(const Rmjob__V1__PlanSummary *pinned, FILE *out);
+// Whether it is one of the six categories of RewardBench 2.
+int rmj_cli_is_category(const char *name);
 void rmj_cli_print_progress(const Rmjob__V1__Job *job, struct rmj_buf *out);
 void rmj_cli_format_time(char *out, size_t size, int64_t unix_ms);
 

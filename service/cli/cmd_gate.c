@@ -24,19 +24,9 @@ static void print_failures(const char *category, const Rmjob__V1__GetReportRespo
     }
 }
 
-static int is_category(const char *name)
-{
-    for (size_t i = 0; i < RMJ_CATEGORY_COUNT; i++) {
-        if (strcmp(rmj_categories[i].key, name) == 0) {
-            return 1;
-        }
-    }
-    return 0;
-}
-
 enum rmj_status rmj_cmd_report(struct rmj_cli *cli, struct rmj_error *err)
 {
-    if (cli->failures != NULL && !is_category(cli->failures)) {
+    if (cli->failures != NULL && !rmj_cli_is_category(cli->failures)) {
         return rmj_fail(err, RMJ_INVALID,
                         "--failures is '%s'; it must be factuality, precise_if, math, safety, focus or ties",
                         cli->failures);

@@ -164,6 +164,35 @@ enum rmj_status rmj_cmd_logs(struct rmj_cli *cli, struct rmj_error *err)
     return status;
 }
 
+// Every check that failed, what the pattern of them means, and where the rows are to be seen.
+static void explain_verdict(const char *job, const Rmjob__V1__GateVerdict *verdict)
+{
+    const char *category = NULL;
+    for (size_t i = 0; i < verdict->n_checks; i++) {
+        const Rmjob__V1__GateCheck *check = verdict->checks[i];
+        if (check->passed || check->name == NULL) {
+            continue;
+        }
+        // The spread of the scores is in their own unit; everything else is a share.
+        int share = strcmp(check->name, "score_std") != 0;
+        printf("what   %s is ", check->name);
+        if (check->has_value) {
+            printf(share ? "%.1f %%" : "%.3f", share ? 100 * check->value : check->value);
+        } else {
+            printf("undefined");
+        }
+        printf(share ? ", needs %.1f %%" : ", needs %.3f", share ? 100 * check->needs : check->needs);
+        printf("%s%s\n", check->note != NULL && *check->note != '\0' ? ": " : "",
+               check->note == NULL ? "" : check->note);
+        category = category == NULL && rmj_cli_is_category(check->name) ? check->name : category;
+    }
+    if (verdict->pattern != NULL) {
+        printf("likely %s\n", verdict->pattern);
+    }
+    printf("see    rmjob report %s%s%s\n", job, category != NULL ? " --failures " : "",
+           category != NULL ? category : "");
+}
+
 enum rmj_status rmj_cmd_explain(struct rmj_cli *cli, struct rmj_error *err)
 {
     Rmjob__V1__GetJobRequest request = RMJOB__V1__GET_JOB_REQUEST__INIT;
@@ -182,7 +211,7 @@ enum rmj_status rmj_cmd_explain(struct rmj_cli *cli, struct rmj_error *err)
             printf("%s\n", job->explanation[i]);
         }
         if (job->verdict != NULL && !job->verdict->passed) {
-            printf("see    rmjob report %s\n", job->id);
+            explain_verdict(job->id, job->verdict);
         }
     }
     rmjob__v1__job__free_unpacked(job, NULL);

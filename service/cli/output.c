@@ -93,6 +93,16 @@ static void print_thousands(struct rmj_buf *out, uint64_t number)
     }
 }
 
+int rmj_cli_is_category(const char *name)
+{
+    for (size_t i = 0; i < RMJ_CATEGORY_COUNT; i++) {
+        if (strcmp(rmj_categories[i].key, name) == 0) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
 void rmj_cli_print_progress(const Rmjob__V1__Job *job, struct rmj_buf *out)
 {
     const Rmjob__V1__Progress *p = job->progress;

@@ -283,6 +283,7 @@ static void fill_info(struct rmj_plan *plan)
     const struct rmj_plan_header *header = &plan->header;
     plan->info = (struct rmj_plan_info){
         .pair_count = header->pair_count,
+        .file_count = header->file_count,
         .step_count = header->step_count,
         .row_count = header->row_count,
         .packs_per_step_bound = header->packs_per_step_bound,
@@ -294,6 +295,8 @@ static void fill_info(struct rmj_plan *plan)
         .vocabulary_grows = (int)header->vocabulary_grows,
     };
     memcpy(plan->info.pairs_sum.bytes, header->pairs_sum, sizeof header->pairs_sum);
+    memcpy(plan->info.base_digest.bytes, header->base_digest, sizeof header->base_digest);
+    memcpy(plan->info.companions_digest.bytes, header->companions_digest, sizeof header->companions_digest);
     struct rmj_digest spec;
     memcpy(spec.bytes, header->spec_digest, sizeof spec.bytes);
     rmj_digest_hex(&spec, plan->info.spec_digest);
@@ -440,4 +443,16 @@ void rmj_plan_pair_source(const struct rmj_plan *plan, uint64_t pair, const char
     RMJ_ASSERT(pair < plan->header.pair_count);
     *path = plan->paths[pairs_of(plan)[pair].file];
     *row = pairs_of(plan)[pair].row;
+}
+
+uint32_t rmj_plan_pair_file(const struct rmj_plan *plan, uint64_t pair)
+{
+    RMJ_ASSERT(pair < plan->header.pair_count);
+    return pairs_of(plan)[pair].file;
+}
+
+const char *rmj_plan_file_path(const struct rmj_plan *plan, uint32_t file)
+{
+    RMJ_ASSERT(file < plan->header.file_count);
+    return plan->paths[file];
 }

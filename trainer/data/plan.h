@@ -14,6 +14,7 @@ struct rmj_plan;
 
 struct rmj_plan_info {
     uint64_t pair_count;
+    uint32_t file_count;
     uint32_t step_count;
     uint32_t row_count;               // T of every pack
     uint32_t packs_per_step_bound;    // P, a power of two
@@ -24,6 +25,8 @@ struct rmj_plan_info {
     int32_t pad_token;
     int vocabulary_grows;                  // 1 when the pad token is a new row after the base model's vocabulary
     struct rmj_digest pairs_sum;           // sum modulo 2^256 of all pair digests, little-endian bytes
+    struct rmj_digest base_digest;         // rmj_model_files_digest of the base model, whole: what every rank must find
+    struct rmj_digest companions_digest;   // and of its files beside the weights
     char spec_digest[RMJ_DIGEST_HEX_SIZE]; // SHA-256 of the packed JobSpec message
 };
 
@@ -53,5 +56,8 @@ void rmj_plan_pair_digest(const struct rmj_plan *plan, uint64_t pair, struct rmj
 void rmj_pairs_sum_add(struct rmj_digest *sum, const struct rmj_digest *digest);
 // Where a pair came from, for messages: file and 1-based row.
 void rmj_plan_pair_source(const struct rmj_plan *plan, uint64_t pair, const char **path, uint64_t *row);
+// The same by number: file below info's file_count, and its name.
+uint32_t rmj_plan_pair_file(const struct rmj_plan *plan, uint64_t pair);
+const char *rmj_plan_file_path(const struct rmj_plan *plan, uint32_t file);
 
 #endif

@@ -221,6 +221,8 @@ static void begin_header(struct rmj_plan_header *header, const struct rmj_plan_i
     };
     memcpy(header->magic, RMJ_PLAN_MAGIC, sizeof header->magic);
     memcpy(header->spec_digest, input->spec_digest.bytes, sizeof header->spec_digest);
+    memcpy(header->base_digest, input->base_digest.bytes, sizeof header->base_digest);
+    memcpy(header->companions_digest, input->companions_digest.bytes, sizeof header->companions_digest);
 }
 
 enum rmj_status rmj_plan_write(const struct rmj_plan_input *input, struct rmj_buf *out, struct rmj_error *err)

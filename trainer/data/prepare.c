@@ -111,6 +111,7 @@ struct preparation {
     struct rmj_contract contract;
     struct rmj_pool *pool;
     Rmjob__V1__PlanSummary *summary;
+    struct rmj_digest base_digest, companions_digest;
 };
 
 static char *hex_text(const struct rmj_digest *digest)
@@ -261,6 +262,8 @@ static enum rmj_status write_plan(struct preparation *preparation, struct rmj_bu
         .attention_divisor = 6 * preparation->inputs.config.hidden_width,
         .pad_token = renderer->pad,
         .vocabulary_grows = renderer->vocabulary_grows,
+        .base_digest = preparation->base_digest,
+        .companions_digest = preparation->companions_digest,
     };
     rmj_spec_digest(preparation->spec, &input.spec_digest);
     enum rmj_status status = rmj_plan_write(&input, out, err);
@@ -361,8 +364,10 @@ static enum rmj_status pin(struct preparation *preparation, struct rmj_error *er
     Rmjob__V1__PlanSummary *summary = preparation->summary;
     struct rmj_digest digest;
     char hex[RMJ_DIGEST_HEX_SIZE];
-    RMJ_TRY(rmj_model_files_digest(preparation->spec->base_model, &digest, err));
-    summary->base_digest = hex_text(&digest);
+    const char *base = preparation->spec->base_model;
+    RMJ_TRY(rmj_model_files_digest(base, RMJ_MODEL_WHOLE, &preparation->base_digest, err));
+    RMJ_TRY(rmj_model_files_digest(base, RMJ_MODEL_COMPANIONS, &preparation->companions_digest, err));
+    summary->base_digest = hex_text(&preparation->base_digest);
     rmj_sha256_of(rmj_default_chat_template(), strlen(rmj_default_chat_template()), &digest);
     summary->template_digest = hex_text(&digest);
     combine_digests(preparation->contract.report, hex);

@@ -333,10 +333,11 @@ enum rmj_status rmj_weights_load(const struct rmj_weights_options *options, floa
 
 struct digest_walk {
     const char *directory;
+    enum rmj_model_part part;
     struct rmj_sha256 sha;
 };
 
-static int is_model_file(const char *name)
+static int is_model_file(const char *name, enum rmj_model_part part)
 {
     static const char *const names[] = {"config.json",
                                         "tokenizer.json",
@@ -354,14 +355,15 @@ static int is_model_file(const char *name)
         }
     }
     size_t length = strlen(name);
-    return strchr(name, '/') == NULL && length > 12 && strcmp(name + length - 12, ".safetensors") == 0;
+    return part == RMJ_MODEL_WHOLE && strchr(name, '/') == NULL && length > 12 &&
+           strcmp(name + length - 12, ".safetensors") == 0;
 }
 
 static enum rmj_status add_file_digest(void *context, const char *name, uint64_t size, struct rmj_error *err)
 {
     struct digest_walk *walk = context;
     (void)size;
-    if (!is_model_file(name)) {
+    if (!is_model_file(name, walk->part)) {
         return RMJ_OK;
     }
     char *path = rmj_fs_join(walk->directory, name);
@@ -381,9 +383,10 @@ static enum rmj_status add_file_digest(void *context, const char *name, uint64_t
     return status;
 }
 
-enum rmj_status rmj_model_files_digest(const char *directory, struct rmj_digest *digest, struct rmj_error *err)
+enum rmj_status rmj_model_files_digest(const char *directory, enum rmj_model_part part, struct rmj_digest *digest,
+                                       struct rmj_error *err)
 {
-    struct digest_walk walk = {.directory = directory};
+    struct digest_walk walk = {.directory = directory, .part = part};
     rmj_sha256_init(&walk.sha);
     enum rmj_status status = rmj_fs_walk(directory, add_file_digest, &walk, err);
     rmj_sha256_final(&walk.sha, digest);

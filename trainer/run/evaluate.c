@@ -27,6 +27,7 @@ static enum rmj_status export_weights(struct rmj_trainer *trainer, const char *d
                                          .vocabulary_grows = trainer->info->vocabulary_grows,
                                          .chat_template = rmj_default_chat_template()};
     (void)rmj_fault_point("export");
+    RMJ_TRY(rmj_check_base(trainer, RMJ_MODEL_COMPANIONS, err)); // tokenizer and config go into the artifact
     return rmj_model_export(&options, err);
 }
 

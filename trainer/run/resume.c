@@ -8,6 +8,21 @@
 #include "trainer/run/collective.h"
 #include "trainer/run/trainer.h"
 
+enum rmj_status rmj_check_base(struct rmj_trainer *trainer, enum rmj_model_part part, struct rmj_error *err)
+{
+    struct rmj_digest found;
+    const struct rmj_digest *pinned =
+        part == RMJ_MODEL_WHOLE ? &trainer->info->base_digest : &trainer->info->companions_digest;
+    RMJ_TRY(rmj_model_files_digest(trainer->spec->base_model, part, &found, err));
+    if (!rmj_digest_equal(&found, pinned)) {
+        return rmj_fail(err, RMJ_DATA,
+                        "the files of %s changed after the job was prepared: they are not those it was pinned to; put "
+                        "them back and submit again",
+                        trainer->spec->base_model);
+    }
+    return RMJ_OK;
+}
+
 static enum rmj_status resume_fresh(struct rmj_trainer *trainer, struct rmj_error *err)
 {
     struct rmj_generation *gen = &trainer->generation;
@@ -18,12 +33,13 @@ static enum rmj_status resume_fresh(struct rmj_trainer *trainer, struct rmj_erro
                                           .seed = trainer->settings.seed};
     memset(trainer->weights, 0, trainer->layout->element_count * sizeof(float));
     RMJ_TRY(rmj_weights_load(&options, trainer->weights, err));
+    RMJ_TRY(rmj_check_base(trainer, RMJ_MODEL_WHOLE, err)); // after the load: what was read is what was pinned
     for (uint32_t i = 0; i < gen->own_count; i++) {
         size_t size = trainer->layout->pages[gen->own_pages[i]].element_count * sizeof(float);
         memset(gen->m[gen->own_pages[i]], 0, size);
         memset(gen->v[gen->own_pages[i]], 0, size);
     }
-    rmj_state_init(trainer->state, trainer->exponent_count);
+    rmj_state_init(trainer->state, trainer->exponent_count, rmj_scan_state_bytes(trainer->scan));
     return RMJ_OK;
 }
 
@@ -190,7 +206,8 @@ static enum rmj_status resume_memory(struct rmj_trainer *trainer, const Rmjob__V
     struct rmj_comm_exchange exchange = {&memory, memory_out, memory_in, memory_received};
     rmj_collective_note(trainer);
     RMJ_TRY(rmj_comm_exchange(trainer->generation.comm, &exchange, err));
-    if (!rmj_state_is_sound(trainer->state, assignment->step, trainer->exponent_count)) {
+    if (!rmj_state_is_sound(trainer->state, assignment->step, trainer->exponent_count,
+                            rmj_scan_state_bytes(trainer->scan))) {
         return rmj_fail(err, RMJ_CORRUPT, "rank %u sent no state of step %u", memory.state_holder, assignment->step);
     }
     return rmj_exchange_weights(trainer, err);
@@ -228,7 +245,8 @@ static enum rmj_status read_state(struct rmj_trainer *trainer, const struct rmj_
     RMJ_TRY(rmj_store_get_range(trainer->checkpoint_store, key, 0, trainer->state, trainer->state_size, err));
     rmj_sha256_of(trainer->state, trainer->state_size, &digest);
     if (!rmj_digest_equal(&digest, &manifest->state) ||
-        !rmj_state_is_sound(trainer->state, manifest->step, trainer->exponent_count)) {
+        !rmj_state_is_sound(trainer->state, manifest->step, trainer->exponent_count,
+                            rmj_scan_state_bytes(trainer->scan))) {
         return rmj_fail(err, RMJ_CORRUPT, "%s does not match its digest", key);
     }
     return RMJ_OK;
@@ -280,6 +298,7 @@ enum rmj_status rmj_resume(struct rmj_trainer *trainer, const Rmjob__V1__Assignm
 {
     struct rmj_generation *gen = &trainer->generation;
     rmj_comm_set_deadline(gen->comm, RMJ_COLLECTIVE_MS_LONG);
+    RMJ_TRY(rmj_check_base(trainer, RMJ_MODEL_COMPANIONS, err));
     switch (assignment->source) {
     case RMJOB__V1__RESUME_SOURCE__MEMORY:
         RMJ_TRY(resume_memory(trainer, assignment, err));

@@ -28,6 +28,7 @@
 #include "trainer/model/model.h"
 #include "trainer/optim/optim.h"
 #include "trainer/run/link.h"
+#include "trainer/run/scan.h"
 #include "trainer/run/settings.h"
 #include "trainer/run/slots.h"
 #include "trainer/run/state.h"
@@ -143,6 +144,7 @@ struct rmj_trainer {
     struct rmj_layout *layout;
     struct rmj_model *model;
     struct rmj_sums *sums;
+    struct rmj_scan *scan;
     struct rmj_arena arena;
     float *weights; // flat
     struct rmj_state *state;
@@ -157,7 +159,7 @@ struct rmj_trainer {
     float *branch_scores, *pack_losses, *score_gradients; // of one pack
     float *pair_scores;                                   // [2 * pairs_max] of a step, own packs'
     float *pair_losses;                                   // [pairs_max]
-    float *pair_margins; // [pair_count] of the whole order, for the margin watch's message
+    float *pair_margins; // [pair_count] of the whole order, NaN where not known: what this process has seen
     double *squares;     // [page_count]
     double pack_seconds; // longest seen, for deadlines
 
@@ -178,6 +180,9 @@ RMJ_MUST_USE enum rmj_status rmj_generation_run(struct rmj_trainer *trainer, con
 // resume.c
 RMJ_MUST_USE enum rmj_status rmj_resume(struct rmj_trainer *trainer, const Rmjob__V1__Assignment *assignment,
                                         struct rmj_error *err);
+// The base model's files are those the plan pinned; RMJ_DATA when they changed since the job was prepared.
+RMJ_MUST_USE enum rmj_status rmj_check_base(struct rmj_trainer *trainer, enum rmj_model_part part,
+                                            struct rmj_error *err);
 // step.c
 RMJ_MUST_USE enum rmj_status rmj_step(struct rmj_trainer *trainer, struct rmj_error *err);
 // exchange.c
@@ -188,7 +193,8 @@ RMJ_MUST_USE enum rmj_status rmj_broadcast(struct rmj_trainer *trainer, const vo
                                            char **bytes, size_t *size, struct rmj_error *err);
 // report.c: what is found in the data is told with its source.
 void rmj_fail_not_finite(struct rmj_trainer *trainer, uint32_t step, uint32_t pack);
-void rmj_fail_margin(struct rmj_trainer *trainer, uint32_t step);
+// Fails the job when the state holds an alarm, or, after the last step, when the labels had no signal. On every rank.
+void rmj_heed_watch(struct rmj_trainer *trainer);
 // snapshot.c
 RMJ_MUST_USE enum rmj_status rmj_copier_start(struct rmj_trainer *trainer, struct rmj_error *err);
 void rmj_copier_stop(struct rmj_trainer *trainer);

@@ -439,6 +439,33 @@ static void numbers_that_overflow_fail_the_job_with_their_rows(void **state)
     assert_non_null(strstr(view.reason, "train.jsonl row"));
 }
 
+// One byte of the base model's weights, flipped; the same again puts it back.
+static void flip_a_weight(void)
+{
+    char *path = rmj_fs_join(world.spec->base_model, "model.safetensors");
+    struct rmj_buf bytes;
+    rmj_buf_init(&bytes, 64 << 20);
+    assert_int_equal(rmj_fs_read(path, &bytes, NULL), RMJ_OK);
+    bytes.bytes[bytes.size - 4] ^= 1; // low bits of the last weight: still a finite number
+    assert_int_equal(rmj_fs_write(path, bytes.bytes, bytes.size, 0644, NULL), RMJ_OK);
+    rmj_buf_deinit(&bytes);
+    free(path);
+}
+
+static void a_base_model_that_changed_since_it_was_pinned_is_not_trained_on(void **state)
+{
+    (void)state;
+    struct job job;
+    job_open(&job, "changed", 2, 0);
+    flip_a_weight();
+    start_ranks(&job, 2, NULL);
+    struct fake_view view = wait_until(&job, 0);
+    flip_a_weight();
+    assert_int_equal(job_close(&job), 11);
+    assert_int_equal(view.failed, 1);
+    assert_non_null(strstr(view.reason, "changed after the job was prepared"));
+}
+
 static uint64_t owned_bytes(const char *name, uint32_t ranks)
 {
     struct job job;
@@ -506,6 +533,7 @@ int main(void)
         cmocka_unit_test(a_rank_told_to_go_hands_over_first),
         cmocka_unit_test(a_damaged_checkpoint_is_reported_and_gone_past),
         cmocka_unit_test(numbers_that_overflow_fail_the_job_with_their_rows),
+        cmocka_unit_test(a_base_model_that_changed_since_it_was_pinned_is_not_trained_on),
         cmocka_unit_test(optimizer_state_lives_only_at_its_owner),
 #ifdef ALLOC_COUNT
         cmocka_unit_test(a_step_allocates_nothing),

@@ -111,7 +111,8 @@ void rmj_cli_print_progress(const Rmjob__V1__Job *job, struct rmj_buf *out)
         rmj_buf_printf(out, "  %s\n", job->reason == NULL ? "" : job->reason);
         return;
     }
-    if (!rmj_cli_state_is_final(job->state)) {
+    // Before the first generation and after the last there are no ranks to speak of.
+    if (p->generation > 0 && !rmj_cli_state_is_final(job->state)) {
         rmj_buf_printf(out, "  generation %u  ranks %u/%u", p->generation, p->ranks, p->ranks_wanted);
     }
     rmj_buf_printf(out, "  step %u/%u", p->step, p->steps);

@@ -46,6 +46,18 @@ enum rmj_status rmj_error_set(struct rmj_error *err, const char *file, int line,
     if (err == NULL) {
         return status;
     }
+    // The message may quote err's own old one, so it is made aside.
+    char message[RMJ_ERROR_MESSAGE_SIZE];
+    va_list arguments;
+    va_start(arguments, format);
+    int length = vsnprintf(message, sizeof message, format, arguments);
+    va_end(arguments);
+    if (origin != NULL && strcmp(origin, "errno") == 0 && length >= 0 && (size_t)length < sizeof message) {
+        char text[128];
+        // The GNU variant may return a static string instead of filling the buffer.
+        const char *reason = strerror_r(origin_code, text, sizeof text);
+        snprintf(message + length, sizeof message - (size_t)length, ": %s", reason);
+    }
     *err = (struct rmj_error){
         .status = status,
         .origin_code = origin_code,
@@ -53,16 +65,7 @@ enum rmj_status rmj_error_set(struct rmj_error *err, const char *file, int line,
         .source_file = file,
         .source_line = line,
     };
-    va_list arguments;
-    va_start(arguments, format);
-    int length = vsnprintf(err->message, sizeof err->message, format, arguments);
-    va_end(arguments);
-    if (origin != NULL && strcmp(origin, "errno") == 0 && length >= 0 && (size_t)length < sizeof err->message) {
-        char text[128];
-        // The GNU variant may return a static string instead of filling the buffer.
-        const char *reason = strerror_r(origin_code, text, sizeof text);
-        snprintf(err->message + length, sizeof err->message - (size_t)length, ": %s", reason);
-    }
+    memcpy(err->message, message, strlen(message) + 1);
     return status;
 }
 

@@ -418,11 +418,12 @@ static void run_fail_job(struct rmj_service *service, struct message *message)
     const Rmjob__V1__FailJobRequest *failed = (const Rmjob__V1__FailJobRequest *)message->request;
     const struct rmj_job_record *record = rmj_scheduler_job(service->scheduler, failed->job);
     owner_ack(service, message->call);
-    if (record == NULL || rmj_job_state_final(record->state) || failed->generation != record->generation) {
-        return;
+    if (record == NULL || rmj_job_state_final(record->state) ||
+        (failed->generation != 0 && failed->generation != record->generation)) {
+        return; // generation 0: a rank that could not start, in whatever generation the others are
     }
     keep_explanation(service, failed);
-    fail_job(service, failed->job, failed->generation, failed->state,
+    fail_job(service, failed->job, record->generation, failed->state,
              failed->reason == NULL ? "a rank stopped the job without a word; see its log" : failed->reason);
 }
 

@@ -32,6 +32,9 @@ static void context_keeps_the_cause(void **state)
     assert_string_equal(err.message, "rank 3: no such page 7");
     assert_int_equal(err.status, RMJ_NOT_FOUND);
     assert_int_equal(fails(NULL), RMJ_NOT_FOUND);
+    // A new error may quote the old one.
+    (void)rmj_fail(&err, RMJ_DATA, "gone: %s", err.message);
+    assert_string_equal(err.message, "gone: rank 3: no such page 7");
 }
 
 static void buffers_stop_at_their_bound(void **state)

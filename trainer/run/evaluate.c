@@ -235,7 +235,13 @@ enum rmj_status rmj_evaluate(struct rmj_trainer *trainer, struct rmj_error *err)
     RMJ_GO(check_proof(trainer, err));
     RMJ_GO(share_listing(trainer, &listing, err));
     RMJ_GO(fetch(trainer, listing, directory, &root, err));
-    RMJ_GO(rmj_eval_open(&eval, trainer->spec, directory, err));
+    status = rmj_eval_open(&eval, trainer->spec, directory, err);
+    if (status == RMJ_NOT_FOUND) {
+        // Retries would not bring it back.
+        status = rmj_fail(err, RMJ_DATA, "the benchmark or a held-out file is gone since the job was prepared: %s",
+                          err->message);
+    }
+    RMJ_GO(status);
     scores = calloc(rmj_eval_score_count(eval) + 1u, sizeof(float));
     all = calloc((size_t)rmj_eval_score_count(eval) * gen->world + 1u, sizeof(float));
     if (scores == NULL || all == NULL) {

@@ -13,7 +13,11 @@ enum rmj_status rmj_check_base(struct rmj_trainer *trainer, enum rmj_model_part 
     struct rmj_digest found;
     const struct rmj_digest *pinned =
         part == RMJ_MODEL_WHOLE ? &trainer->info->base_digest : &trainer->info->companions_digest;
-    RMJ_TRY(rmj_model_files_digest(trainer->spec->base_model, part, &found, err));
+    enum rmj_status status = rmj_model_files_digest(trainer->spec->base_model, part, &found, err);
+    if (status == RMJ_NOT_FOUND) {
+        return rmj_fail(err, RMJ_DATA, "the base model is gone since the job was prepared: %s", err->message);
+    }
+    RMJ_TRY(status);
     if (!rmj_digest_equal(&found, pinned)) {
         return rmj_fail(err, RMJ_DATA,
                         "the files of %s changed after the job was prepared: they are not those it was pinned to; put "

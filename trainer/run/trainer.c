@@ -215,6 +215,10 @@ int rmj_trainer_main(const struct rmj_trainer_options *options)
         code = live(&trainer);
         rmj_link_flush(trainer.link, 1000);
     } else {
+        // What the job names and is not there, or is wrong, will not be there at the next try either.
+        if (trainer.task != NULL && (is_hopeless(status) || status == RMJ_NOT_FOUND)) {
+            fail_hopeless(&trainer, 0, status, &err);
+        }
         char reason[RMJ_ERROR_MESSAGE_SIZE];
         rmj_log(RMJ_LOG_ERROR, "rank", "event=cannot_start job=%s reason=%s", options->job,
                 rmj_log_quote(reason, sizeof reason, err.message));

@@ -8,6 +8,8 @@
 
 #define TABLE_SIZE_FIRST 1024u
 #define SIDE_KEY_SIZE (RMJ_DIGEST_SIZE / 2)
+// More duplicates than half of the rows are no data set; of a handful of rows nothing is said.
+#define DUPLICATES_ROWS_MIN 16u
 #define TOKEN_COUNT_MAX (RMJ_PLAN_SECTION_SIZE_MAX / sizeof(int32_t))
 
 enum kind {
@@ -398,4 +400,22 @@ void rmj_contract_finish(struct rmj_contract *contract)
             (double)contract->prefix_tokens / (double)(contract->chosen_tokens + contract->rejected_tokens);
     }
     warn(contract);
+}
+
+void rmj_contract_check_duplicates(const struct rmj_contract *contract)
+{
+    const Rmjob__V1__DataReport *report = contract->report;
+    if (report->rows < DUPLICATES_ROWS_MIN || report->dropped_duplicate * 2 <= report->rows) {
+        return;
+    }
+    const Rmjob__V1__DataIssue *first = NULL;
+    for (size_t i = 0; i < report->n_issues && first == NULL; i++) {
+        first = strcmp(report->issues[i]->kind, kind_names[DUPLICATE]) == 0 ? report->issues[i] : NULL;
+    }
+    RMJ_ASSERT(first != NULL);
+    rmj_findings_error(contract->findings, "data.train", RMJ_EXIT_DATA,
+                       "%llu of %llu rows repeat an earlier row, the first at %s:%llu, %s; a repeated pair would be a "
+                       "second epoch: write the file again, each pair once",
+                       (unsigned long long)report->dropped_duplicate, (unsigned long long)report->rows, first->path,
+                       (unsigned long long)first->row, first->detail);
 }

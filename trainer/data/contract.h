@@ -60,5 +60,7 @@ RMJ_MUST_USE enum rmj_status rmj_contract_take(void *contract, const struct rmj_
                                                struct rmj_error *err);
 // Sums, means and warnings. Names of the files as the plan needs them: report->files[i]->path.
 void rmj_contract_finish(struct rmj_contract *contract);
+// Of a whole set, after the finish: an error when more than half of its rows (of 16 at least) repeat earlier ones.
+void rmj_contract_check_duplicates(const struct rmj_contract *contract);
 
 #endif

@@ -164,6 +164,13 @@ static enum rmj_status read_train(struct preparation *preparation, struct rmj_er
         }
     }
     rmj_contract_finish(&preparation->contract);
+    rmj_contract_check_duplicates(&preparation->contract);
+    uint32_t batch = preparation->inputs.global_batch_pairs;
+    if (preparation->contract.pair_count < batch) {
+        rmj_findings_warn(&preparation->findings, "train.global_batch_pairs",
+                          "the %u pairs are fewer than one batch of %u: one step is all the training there is",
+                          preparation->contract.pair_count, batch);
+    }
     if (preparation->contract.pair_count == 0 && preparation->findings.error_count == 0) {
         rmj_findings_error(&preparation->findings, "data.train", RMJ_EXIT_DATA,
                            "no pair is left of %llu rows: %llu over length, %llu with equal sides, %llu duplicates",

@@ -47,8 +47,10 @@ static enum rmj_status keep_resume_point(struct rmj_trainer *trainer, struct rmj
 static enum rmj_status train(struct rmj_trainer *trainer, struct rmj_error *err)
 {
     struct rmj_generation *gen = &trainer->generation;
+    rmj_heed_watch(trainer); // of the step that this generation resumes at: whoever saw it may not have lived to tell
     while (trainer->state->step < trainer->info->step_count && !gen->stop && !gen->failed) {
         RMJ_TRY(rmj_step(trainer, err));
+        rmj_heed_watch(trainer);
     }
     if (gen->failed) {
         return RMJ_OK;

@@ -1,4 +1,5 @@
 // What training finds wrong with the data, told with its source: what, where, likely, mend.
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,17 +70,17 @@ static void worst_run(const struct placed *pairs, size_t count, size_t *first, s
     }
 }
 
-static void describe_run(struct rmj_trainer *trainer, char *where, size_t size)
+// The rows, as "FILE rows A-B: margin X over N pairs"; 0 when none stand out.
+static int describe_run(struct rmj_trainer *trainer, char *rows, size_t size)
 {
     size_t count = trainer->state->pairs_consumed, first, end;
     struct placed *pairs = calloc(count == 0 ? 1 : count, sizeof *pairs);
-    snprintf(where, size, "where  no single range of rows stands out");
     if (pairs == NULL) {
-        return;
+        return 0;
     }
     for (size_t i = 0; i < count; i++) {
         rmj_plan_pair_source(trainer->plan, i, &pairs[i].path, &pairs[i].row);
-        pairs[i].margin = trainer->pair_margins[i];
+        pairs[i].margin = isfinite(trainer->pair_margins[i]) ? trainer->pair_margins[i] : 0;
     }
     qsort(pairs, count, sizeof *pairs, by_place);
     worst_run(pairs, count, &first, &end);
@@ -88,24 +89,116 @@ static void describe_run(struct rmj_trainer *trainer, char *where, size_t size)
         for (size_t i = first; i < end; i++) {
             sum += (double)pairs[i].margin;
         }
-        snprintf(where, size, "where  %.300s rows %llu-%llu: margin %.3f over %zu pairs", pairs[first].path,
+        snprintf(rows, size, "%.300s rows %llu-%llu: margin %.3f over %zu pairs", pairs[first].path,
                  (unsigned long long)pairs[first].row, (unsigned long long)pairs[end - 1].row,
                  sum / (double)(end - first), end - first);
     }
     free(pairs);
+    return end > first;
 }
 
-void rmj_fail_margin(struct rmj_trainer *trainer, uint32_t step)
+static void tell(struct rmj_trainer *trainer, const char *reason, const char *const *lines, size_t count)
+{
+    rmj_link_fail_job(trainer->link, trainer->generation.number, RMJOB__V1__JOB_STATE__FAILED_DATA, reason, lines,
+                      count);
+}
+
+static void fail_fall(struct rmj_trainer *trainer)
 {
     const struct rmj_watch *watch = &trainer->state->watch;
-    char what[LINE_SIZE], where[LINE_SIZE], reason[LINE_SIZE];
+    char what[LINE_SIZE], rows[LINE_SIZE], where[LINE_SIZE + 8], reason[2 * LINE_SIZE];
     uint32_t over = watch->steps - watch->rise_at;
+    int found = describe_run(trainer, rows, sizeof rows);
     snprintf(what, sizeof what, "what   margin fell from %.3f to %.3f over %u steps", watch->from, watch->recent, over);
-    describe_run(trainer, where, sizeof where);
-    snprintf(reason, sizeof reason, "margin fell from %.3f to %.3f by step %u: the data changed, not the training",
-             watch->from, watch->recent, step);
+    snprintf(where, sizeof where, "where  %s", found ? rows : "no single range of rows stands out");
+    snprintf(reason, sizeof reason, "margin fell from %.3f to %.3f by step %u: the data changed, not the training%s%s",
+             watch->from, watch->recent, trainer->state->step, found ? "; " : "", found ? rows : "");
     const char *lines[] = {what, where, "likely chosen and rejected swapped, or labels without meaning, in that range",
                            "mend   fix the rows and submit a new job; train.margin_watch: false goes on regardless"};
-    rmj_link_fail_job(trainer->link, trainer->generation.number, RMJOB__V1__JOB_STATE__FAILED_DATA, reason, lines,
-                      RMJ_COUNT(lines));
+    tell(trainer, reason, lines, RMJ_COUNT(lines));
+}
+
+static void describe_rows(const struct rmj_trainer *trainer, const struct rmj_scan_finding *finding, char *text,
+                          size_t size)
+{
+    const char *first = rmj_plan_file_path(trainer->plan, finding->first.file);
+    const char *last = rmj_plan_file_path(trainer->plan, finding->last.file);
+    if (finding->first.file == finding->last.file) {
+        snprintf(text, size, "%.200s rows %llu-%llu", first, (unsigned long long)finding->first.row,
+                 (unsigned long long)finding->last.row);
+    } else {
+        snprintf(text, size, "%.100s row %llu to %.100s row %llu", first, (unsigned long long)finding->first.row, last,
+                 (unsigned long long)finding->last.row);
+    }
+}
+
+// From this share of the rows on, it may be the others that are wrong.
+#define NEARLY_HALF 0.35
+
+static void fail_disagreement(struct rmj_trainer *trainer)
+{
+    struct rmj_scan_finding finding;
+    struct rmj_error err = {0};
+    char rows[LINE_SIZE] = "", what[LINE_SIZE], where[2 * LINE_SIZE], reason[2 * LINE_SIZE];
+    if (rmj_scan_pinpoint(trainer->scan, trainer->state->alarm_run, trainer->state->step, trainer->pair_margins,
+                          &finding, &err) != RMJ_OK) {
+        tell(trainer, "rows disagree with the rest of the data", (const char *[]){err.message}, 1);
+        return;
+    }
+    describe_rows(trainer, &finding, rows, sizeof rows);
+    snprintf(what, sizeof what, "what   by step %u, %.0f %% of the rows are scored against all others",
+             trainer->state->step, 100 * finding.share);
+    if (finding.pairs == 0) {
+        snprintf(where, sizeof where, "where  %s", rows);
+        snprintf(reason, sizeof reason, "%s disagree with all other rows: the data, not the training", rows);
+    } else {
+        snprintf(where, sizeof where, "where  %s: margin %.3f over %llu pairs; other rows %.3f", rows, finding.margin,
+                 (unsigned long long)finding.pairs, finding.other_margin);
+        snprintf(reason, sizeof reason, "%s: margin %.3f, other rows %.3f: the data, not the training", rows,
+                 finding.margin, finding.other_margin);
+    }
+    const char *lines[] = {
+        what, where,
+        finding.share < NEARLY_HALF
+            ? "likely chosen and rejected swapped in that range; not the learning rate"
+            : "likely chosen and rejected swapped in that range, or, as it is nearly half, in all other rows",
+        "mend   fix the rows and submit a new job; train.margin_watch: false goes on regardless"};
+    tell(trainer, reason, lines, RMJ_COUNT(lines));
+}
+
+static void fail_no_signal(struct rmj_trainer *trainer)
+{
+    const struct rmj_signal *signal = &trainer->state->signal;
+    char what[LINE_SIZE], reason[LINE_SIZE];
+    double percent = 50.0 * (double)signal->right_twice / (double)signal->pairs;
+    snprintf(what, sizeof what, "what   %.1f %% of the last %llu pairs were right before they were learnt: chance",
+             percent, (unsigned long long)signal->pairs);
+    snprintf(reason, sizeof reason, "the labels carry no signal: %.1f %% of the last %llu pairs were right", percent,
+             (unsigned long long)signal->pairs);
+    const char *lines[] = {
+        what, "where  all files; no range of rows stands out",
+        "likely labels shuffled, or chosen and rejected joined with other prompts; else a learning rate near zero",
+        "mend   look at some rows by eye, fix the labels, submit a new job; train.margin_watch: false goes on "
+        "regardless"};
+    tell(trainer, reason, lines, RMJ_COUNT(lines));
+}
+
+void rmj_heed_watch(struct rmj_trainer *trainer)
+{
+    const struct rmj_state *state = trainer->state;
+    int absent = state->step == trainer->info->step_count && rmj_signal_is_absent(&state->signal);
+    if (!trainer->settings.margin_watch || (state->alarm == RMJ_ALARM_NONE && !absent)) {
+        return;
+    }
+    trainer->generation.failed = 1;
+    if (trainer->generation.rank != 0) {
+        return;
+    }
+    if (state->alarm == RMJ_ALARM_FALL) {
+        fail_fall(trainer);
+    } else if (state->alarm == RMJ_ALARM_DISAGREEMENT) {
+        fail_disagreement(trainer);
+    } else {
+        fail_no_signal(trainer);
+    }
 }

@@ -9,7 +9,10 @@
 #include "trainer/data/plan.h"
 #include "trainer/run/watch.h"
 
-// Followed in memory and in the store by the exponents, int16 [exponent_count].
+// What the data watch found; stays set, so that whoever comes back at this step knows of it.
+enum rmj_alarm { RMJ_ALARM_NONE, RMJ_ALARM_FALL, RMJ_ALARM_DISAGREEMENT };
+
+// Followed in memory and in the store by the scan's part, scan_bytes, and the exponents, int16 [exponent_count].
 struct rmj_state {
     char magic[8];
     uint32_t step; // optimizer steps done
@@ -18,14 +21,19 @@ struct rmj_state {
     struct rmj_digest consumed_sum; // modulo 2^256, little-endian
     struct rmj_digest chain;        // SHA-256 over (chain, step, first pair, pair count, sum of the step)
     struct rmj_watch watch;
+    struct rmj_signal signal;
+    uint32_t alarm;     // enum rmj_alarm
+    uint32_t alarm_run; // of the scan, for a disagreement
+    uint64_t scan_bytes;
 };
-_Static_assert(sizeof(struct rmj_state) == 8 + 8 + 8 + 64 + 64, "state layout is stored");
+_Static_assert(sizeof(struct rmj_state) == 8 + 8 + 8 + 64 + 64 + 32, "state layout is stored");
 
-size_t rmj_state_bytes(uint32_t exponent_count);
+size_t rmj_state_bytes(uint32_t exponent_count, size_t scan_bytes);
 int16_t *rmj_state_exponents(struct rmj_state *state);
-void rmj_state_init(struct rmj_state *state, uint32_t exponent_count);
-// 1 when the bytes are a state of `step` with as many exponents.
-int rmj_state_is_sound(const struct rmj_state *state, uint32_t step, uint32_t exponent_count);
+void *rmj_state_scan(struct rmj_state *state);
+void rmj_state_init(struct rmj_state *state, uint32_t exponent_count, size_t scan_bytes);
+// 1 when the bytes are a state of `step` with as many exponents and as large a scan.
+int rmj_state_is_sound(const struct rmj_state *state, uint32_t step, uint32_t exponent_count, size_t scan_bytes);
 // Adds b to a modulo 2^256.
 void rmj_digest_add(struct rmj_digest *a, const struct rmj_digest *b);
 // What the consumed-pairs proof compares with: hashed once per plan, so that a step hashes (and allocates) nothing.

@@ -278,16 +278,32 @@ static enum rmj_status update(struct rmj_trainer *trainer, struct step *step, st
     return rmj_exchange_weights(trainer, err);
 }
 
+static void watch(struct rmj_trainer *trainer, const struct step *step)
+{
+    struct rmj_state *state = trainer->state;
+    int fall = rmj_watch_step(&state->watch, step->margin, step->margin_variance, step->plan.pair_count);
+    int64_t run = rmj_scan_step(trainer->scan, rmj_state_scan(state), step->number, trainer->pair_margins);
+    if (step->plan.first_pair >= trainer->info->pair_count / 2) {
+        rmj_signal_take(&state->signal, trainer->pair_margins + step->plan.first_pair, step->plan.pair_count);
+    }
+    // The scan names rows; a fall is told where it names none.
+    if (run >= 0 && state->alarm == RMJ_ALARM_NONE) {
+        state->alarm = RMJ_ALARM_DISAGREEMENT;
+        state->alarm_run = (uint32_t)run;
+    } else if (fall && state->alarm == RMJ_ALARM_NONE) {
+        state->alarm = RMJ_ALARM_FALL;
+    }
+}
+
 // The step is done everywhere: the replicated state moves on.
-static int advance(struct rmj_trainer *trainer, const struct step *step)
+static void advance(struct rmj_trainer *trainer, const struct step *step)
 {
     struct rmj_state *state = trainer->state;
     rmj_exponents_advance(rmj_state_exponents(state), trainer->observed, trainer->exponent_count);
     state->step = step->number;
     rmj_state_consume(state, &step->plan, step->proof);
     atomic_store(&rmj_link_progress(trainer->link)->step, step->number);
-    int alarm = rmj_watch_step(&state->watch, step->margin, step->margin_variance, step->plan.pair_count);
-    return alarm && trainer->settings.margin_watch;
+    watch(trainer, step);
 }
 
 static void report(struct rmj_trainer *trainer, const struct step *step, double seconds)
@@ -329,7 +345,7 @@ static enum rmj_status commit(struct rmj_trainer *trainer, struct step *step, do
     rmj_snapshot_fence(trainer);
     RMJ_TRY(vote(trainer, step, &any, &all, err));
     RMJ_TRY(update(trainer, step, err));
-    int alarm = advance(trainer, step);
+    advance(trainer, step);
     gen->stop = (any & RMJ_VOTE_STOP) != 0;
     gen->leaving = (any & RMJ_VOTE_LEAVE) != 0;
     RMJ_TRY(rmj_checkpoint_settle(trainer, any, all, err));
@@ -341,12 +357,6 @@ static enum rmj_status commit(struct rmj_trainer *trainer, struct step *step, do
         rmj_checkpoint_start(trainer);
     }
     report(trainer, step, rmj_clock_mono_seconds() - began);
-    if (alarm) {
-        if (gen->rank == 0) {
-            rmj_fail_margin(trainer, step->number);
-        }
-        gen->failed = 1;
-    }
     return RMJ_OK;
 }
 

@@ -14,6 +14,11 @@
 #define WARM_UP_STEPS 12u
 // A fall must also matter: the recent margin under this share of the best level there was.
 #define FALL_SHARE 0.6
+// No signal: too few pairs to say so, errors over a half, and the weak signal that must pass with its errors.
+#define SIGNAL_PAIRS_MIN 1000u
+#define SIGNAL_ERRORS 2.0
+#define SIGNAL_WEAK 0.55
+#define SIGNAL_WEAK_ERRORS 2.33
 
 static double larger(double a, double b)
 {
@@ -61,4 +66,22 @@ int rmj_watch_step(struct rmj_watch *watch, double mean, double variance, uint32
     }
     track(watch, mean);
     return warm && watch->sum > THRESHOLD && watch->peak > 0 && watch->recent < FALL_SHARE * watch->peak;
+}
+
+void rmj_signal_take(struct rmj_signal *signal, const float *margins, uint32_t pair_count)
+{
+    for (uint32_t i = 0; i < pair_count; i++) {
+        signal->right_twice += margins[i] > 0 ? 2 : margins[i] == 0 ? 1 : 0;
+    }
+    signal->pairs += pair_count;
+}
+
+int rmj_signal_is_absent(const struct rmj_signal *signal)
+{
+    if (signal->pairs < SIGNAL_PAIRS_MIN) {
+        return 0;
+    }
+    double right = (double)signal->right_twice / 2 / (double)signal->pairs;
+    double error = sqrt(0.25 / (double)signal->pairs);
+    return right < 0.5 + SIGNAL_ERRORS * error && right + SIGNAL_WEAK_ERRORS * error < SIGNAL_WEAK;
 }

@@ -1,0 +1,119 @@
+#!/usr/bin/env python3
+"""Bad labels stop the job and are named (promise P6): shuffled labels, labels swapped from a row on, in the middle or in a whole file,
+duplicated data; healthy data passes. `rmjob explain` says what, where, likely and mend."""
+import json, pathlib, random, re, sys, tempfile
+
+from harness import check, make_example, run_cases, service, spec_of
+
+PAIRS = 3000
+example = pathlib.Path(tempfile.mkdtemp(prefix="rmjob-quality-"))
+
+
+def swapped(row):
+    return row | {"chosen": row["rejected"], "rejected": row["chosen"]}
+
+
+def write(name, rows):
+    path = example / name
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def good_rows():
+    return [json.loads(line) for line in (example / "train.jsonl").read_text().splitlines()]
+
+
+def swap_range(name, first, last):
+    """The example's rows with the labels of rows first..last (from 1) exchanged."""
+    return write(name, [swapped(row) if first <= n <= last else row for n, row in enumerate(good_rows(), 1)])
+
+
+def main():
+    make_example(example, "--pairs", str(PAIRS), "--heldout", "30", "--benchmark-rows", "5", "--hidden", "48", "--layers", "2", "--merges", "120")
+    with service() as one:
+        def run(name, paths, order="shuffled", watch=True):
+            spec = spec_of(example, name=name, publish={"name": name, "alias": "candidate"},
+                           train={"epochs": 1, "global_batch_pairs": 32, "learning_rate": 2e-3, "seed": 7, "margin_watch": watch})
+            spec["data"] |= {"train": [{"path": str(path)} for path in paths], "order": order}
+            spec["checkpoint"]["interval"] = "20"
+            path = one.directory / f"{name}.json"
+            path.write_text(json.dumps(spec))
+            return one.cli("submit", path, "--wait")
+
+        def explained(name, run):
+            """The four lines of a failure of the data."""
+            check(run.returncode == 6, f"exit {run.returncode}: {run.stderr[-600:]}")
+            job = run.stdout.strip()
+            view = one.job(job)
+            check(view["state"] == "FAILED_DATA", f"{view['state']}: {view['reason']}")
+            text = one.cli("explain", job).stdout
+            lines = {word: re.search(rf"^\s*{word} +(.+)$", text, re.M) for word in ("what", "where", "likely", "mend")}
+            check(all(lines.values()), f"explain does not say what, where, likely and mend: {text}")
+            check(not (one.state / "artifacts" / "models" / name).exists(), "something was published")
+            return {word: line.group(1) for word, line in lines.items()}, view
+
+        def expect_rows(name, paths, path, first, last, consumed=None, order="shuffled"):
+            """The rows named must be the true ones: shared rows over the rows of both, of those that training came to."""
+            lines, view = explained(name, run(name, paths, order))
+            where = re.search(r"(\S+) rows (\d+)-(\d+)", lines["where"])
+            check(where, f"no rows are named: {lines['where']}")
+            check(where.group(1) == str(path), f"{where.group(1)} is named, not {path}")
+            named, truth = (int(where.group(2)), int(where.group(3))), (first, min(last, consumed(view) if consumed else last))
+            shared = min(named[1], truth[1]) - max(named[0], truth[0]) + 1
+            both = max(named[1], truth[1]) - min(named[0], truth[0]) + 1
+            check(shared >= 0.8 * both, f"rows {named[0]}-{named[1]} are named, {truth[0]}-{truth[1]} are swapped")
+            check(str(path) in view["reason"] and "margin" in view["reason"], f"the reason names nothing: {view['reason']}")
+            print(f"     step {view['progress']['step']} of {view['progress']['steps']}: {lines['where']}")
+
+        def healthy_data_passes():
+            check(run("healthy", [example / "train.jsonl"]).returncode == 0, "a healthy job did not pass")
+
+        def healthy_data_in_given_order_passes():
+            check(run("given", [example / "train.jsonl"], order="as_given").returncode == 0, "a healthy job did not pass")
+
+        def shuffled_labels():
+            coin = random.Random(11)
+            path = write("shuffled.jsonl", [swapped(row) if coin.random() < 0.5 else row for row in good_rows()])
+            lines, view = explained("shuffled", run("shuffled", [path]))
+            check("no signal" in view["reason"] and "chance" in lines["what"], f"{view['reason']}; {lines['what']}")
+
+        def swapped_from_a_row_on():
+            expect_rows("late", [swap_range("late.jsonl", 1901, PAIRS)], example / "late.jsonl", 1901, PAIRS)
+
+        def swapped_from_the_middle_on():
+            expect_rows("half", [swap_range("half.jsonl", 1501, PAIRS)], example / "half.jsonl", 1501, PAIRS)
+
+        def swapped_from_a_row_on_in_given_order():
+            expect_rows("late-given", [swap_range("late.jsonl", 1901, PAIRS)], example / "late.jsonl", 1901, PAIRS, order="as_given",
+                        consumed=lambda view: 32 * int(view["progress"]["step"]))
+
+        def swapped_in_the_middle():
+            expect_rows("middle", [swap_range("middle.jsonl", 1201, 1800)], example / "middle.jsonl", 1201, 1800)
+
+        def a_whole_file_swapped():
+            rows = good_rows()
+            paths = [write("vendor-a.jsonl", rows[:1100]), write("vendor-b.jsonl", [swapped(row) for row in rows[1100:1900]]),
+                     write("vendor-c.jsonl", rows[1900:])]
+            expect_rows("vendors", paths, paths[1], 1, 800)
+
+        def the_watch_can_be_turned_off():
+            result = run("unwatched", [swap_range("middle.jsonl", 1201, 1800)], watch=False)
+            check(result.returncode in (0, 3), f"exit {result.returncode}: {result.stderr[-600:]}")
+
+        def duplicated_rows():
+            rows = good_rows()[:40]
+            path = write("duplicates.jsonl", rows + rows[:1] * 2960)
+            result = run("duplicates", [path])
+            check(result.returncode == 6, f"exit {result.returncode}: {result.stderr}")
+            for part in ("2960 of 3000 rows", f"{path}:41", f"{path}:1"):
+                check(part in result.stderr, f"'{part}' is not in: {result.stderr}")
+            check(one.ranks(result.stdout.strip()) == [], "a rank was started")
+
+        cases = (healthy_data_passes, healthy_data_in_given_order_passes, shuffled_labels, swapped_from_a_row_on, swapped_from_the_middle_on,
+                 swapped_from_a_row_on_in_given_order, swapped_in_the_middle, a_whole_file_swapped, the_watch_can_be_turned_off, duplicated_rows)
+        only = sys.argv[1:]
+        run_cases([(f.__name__.replace("_", " "), f) for f in cases if not only or f.__name__ in only])
+
+
+if __name__ == "__main__":
+    main()

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/fs.h"
 #include "base/text.h"
 #include "service/cli/cli.h"
@@ -9,6 +10,8 @@
 #define EXPLAIN_SIZE_MAX (1u << 20)
 // A submit checks everything that the spec names: longer than an ordinary call.
 #define SUBMIT_DEADLINE_MS 120000
+#define SUBMIT_RETRY_MS 10000
+#define SUBMIT_RETRY_PAUSE_MS 200
 
 static const char spec_template[] =
     "# A reward-model training job. Every field: `rmjob spec explain FIELD`.\n"
@@ -180,6 +183,24 @@ static void print_submitted(const struct rmj_cli *cli, const Rmjob__V1__SubmitRe
     }
 }
 
+// A service that breaks off in the middle may have taken the job. The request id makes asking again harmless, so ask
+// until a service that restarts has had time to come back.
+static enum rmj_status submit_until_answered(struct rmj_cli *cli, const Rmjob__V1__SubmitRequest *request,
+                                             ProtobufCMessage **reply, ProtobufCMessage **findings,
+                                             struct rmj_error *err)
+{
+    RMJ_TRY(rmj_cli_connect(cli, err));
+    int64_t until = rmj_clock_mono_ms() + SUBMIT_RETRY_MS;
+    for (;;) {
+        enum rmj_status status = rmj_cli_call(cli, "/rmjob.v1.Jobs/Submit", &request->base,
+                                              &rmjob__v1__submit_response__descriptor, reply, findings, err);
+        if (status != RMJ_UNREACHABLE || rmj_clock_mono_ms() >= until) {
+            return status;
+        }
+        rmj_clock_sleep_ms(SUBMIT_RETRY_PAUSE_MS);
+    }
+}
+
 enum rmj_status rmj_cmd_submit(struct rmj_cli *cli, struct rmj_error *err)
 {
     const char *file = cli->positional[0];
@@ -200,8 +221,7 @@ enum rmj_status rmj_cmd_submit(struct rmj_cli *cli, struct rmj_error *err)
     request.request_id = (char *)(cli->request_id != NULL ? cli->request_id : request_id);
     request.spec_file = (char *)file;
     cli->timeout_ms = timeout_ms > 0 ? timeout_ms : SUBMIT_DEADLINE_MS;
-    status = rmj_cli_call(cli, "/rmjob.v1.Jobs/Submit", &request.base, &rmjob__v1__submit_response__descriptor, &reply,
-                          &findings, err);
+    status = submit_until_answered(cli, &request, &reply, &findings, err);
     cli->timeout_ms = timeout_ms;
     if (status != RMJ_OK) {
         status = refused(file, positions, findings, status, err);

@@ -310,7 +310,7 @@ static void flags_may_stand_anywhere_and_be_joined(void **state)
     assert_string_equal(cli.reason, "--why");
 }
 
-// help_into(NULL) is the whole page.
+// Of a verb; NULL: the whole page.
 static char *help_of(const struct rmj_command *command)
 {
     char *text = NULL;

@@ -150,6 +150,25 @@ static void print_values(struct rmj_buf *out, const Rmjob__View__FileView *file,
     }
 }
 
+// Path of a field of this very name anywhere below: who forgets where a field stands remembers its name.
+static int find_elsewhere(const ProtobufCMessageDescriptor *message, const char *prefix, const char *name, char *path,
+                          size_t size)
+{
+    for (unsigned i = 0; i < message->n_fields; i++) {
+        const ProtobufCFieldDescriptor *field = &message->fields[i];
+        char own[160];
+        snprintf(own, sizeof own, "%s%s%s", prefix, *prefix == '\0' ? "" : ".", field->name);
+        if (strcmp(field->name, name) == 0) {
+            snprintf(path, size, "%s", own);
+            return 1;
+        }
+        if (field->type == PROTOBUF_C_TYPE_MESSAGE && find_elsewhere(field->descriptor, own, name, path, size)) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
 static enum rmj_status not_found(const ProtobufCMessageDescriptor *message, const char *field, const char *part,
                                  struct rmj_error *err)
 {
@@ -163,6 +182,11 @@ static enum rmj_status not_found(const ProtobufCMessageDescriptor *message, cons
         size_t prefix = (size_t)(strlen(field) < 200 ? strlen(field) : 200);
         return rmj_fail(err, RMJ_NOT_FOUND, "%.*s: %s has no field %.60s; did you mean %s", (int)prefix, field,
                         message->short_name, part, nearest);
+    }
+    char path[160];
+    if (find_elsewhere(&rmjob__v1__job_spec__descriptor, "", part, path, sizeof path)) {
+        return rmj_fail(err, RMJ_NOT_FOUND, "%.200s: %s has no field %.60s; did you mean %s", field,
+                        message->short_name, part, path);
     }
     return rmj_fail(err, RMJ_NOT_FOUND, "%.200s: %s has no field %.60s; `rmjob spec explain` lists them", field,
                     message->short_name, part);

@@ -234,6 +234,18 @@ static int check_state(const Rmjob__V1__GateVerdict *verdict, const char *name, 
     return 0;
 }
 
+// Measured and under its threshold: not merely absent or undefined.
+static int ties_fell_short(const Rmjob__V1__GateVerdict *verdict)
+{
+    for (size_t i = 0; i < verdict->n_checks; i++) {
+        const Rmjob__V1__GateCheck *check = verdict->checks[i];
+        if (strcmp(check->name, "ties") == 0) {
+            return check->has_value && !check->passed;
+        }
+    }
+    return 0;
+}
+
 // What the failures say together.
 static const char *pattern_of(const Rmjob__V1__GateVerdict *verdict)
 {
@@ -260,7 +272,7 @@ static const char *pattern_of(const Rmjob__V1__GateVerdict *verdict)
                "the "
                "judgement";
     }
-    if (failed == 1 && !check_state(verdict, "ties", NULL) && check_state(verdict, "math", NULL)) {
+    if (failed == 1 && ties_fell_short(verdict) && check_state(verdict, "math", NULL)) {
         return "only ties fails: equally right answers are rated further apart than right and wrong ones";
     }
     return NULL;

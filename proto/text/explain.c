@@ -1,4 +1,5 @@
 // The comments of spec.proto, out of the embedded descriptor set.
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -177,16 +178,16 @@ static enum rmj_status not_found(const ProtobufCMessageDescriptor *message, cons
     for (unsigned i = 0; i < message->n_fields && count < CHILDREN_MAX; i++) {
         names[count++] = message->fields[i].name;
     }
+    char path[160];
+    if (find_elsewhere(&rmjob__v1__job_spec__descriptor, "", part, path, sizeof path)) {
+        return rmj_fail(err, RMJ_NOT_FOUND, "%.200s: %s has no field %.60s; did you mean %s", field,
+                        message->short_name, part, path);
+    }
     const char *nearest = rmj_text_nearest(part, names, count);
     if (nearest != NULL) {
         size_t prefix = (size_t)(strlen(field) < 200 ? strlen(field) : 200);
         return rmj_fail(err, RMJ_NOT_FOUND, "%.*s: %s has no field %.60s; did you mean %s", (int)prefix, field,
                         message->short_name, part, nearest);
-    }
-    char path[160];
-    if (find_elsewhere(&rmjob__v1__job_spec__descriptor, "", part, path, sizeof path)) {
-        return rmj_fail(err, RMJ_NOT_FOUND, "%.200s: %s has no field %.60s; did you mean %s", field,
-                        message->short_name, part, path);
     }
     return rmj_fail(err, RMJ_NOT_FOUND, "%.200s: %s has no field %.60s; `rmjob spec explain` lists them", field,
                     message->short_name, part);

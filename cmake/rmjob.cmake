@@ -56,7 +56,7 @@ if(RMJOB_SANITIZE)
     "ASAN_OPTIONS=${RMJOB_REPORT_OPTIONS} handle_abort=1"
     "UBSAN_OPTIONS=${RMJOB_REPORT_OPTIONS} abort_on_error=1 print_stacktrace=1"
     "LSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/tests/support/lsan.supp print_suppressions=0"
-    "TSAN_OPTIONS=${RMJOB_REPORT_OPTIONS} suppressions=${CMAKE_SOURCE_DIR}/tests/support/tsan.supp ignore_noninstrumented_modules=1")
+    "TSAN_OPTIONS=${RMJOB_REPORT_OPTIONS} suppressions=${CMAKE_SOURCE_DIR}/tests/support/tsan.supp")
   add_test(NAME sanitizer_reports_clear COMMAND ${CMAKE_SOURCE_DIR}/tests/support/sanitizer_reports clear ${RMJOB_REPORTS})
   add_test(NAME sanitizer_reports COMMAND ${CMAKE_SOURCE_DIR}/tests/support/sanitizer_reports check ${RMJOB_REPORTS})
   set_tests_properties(sanitizer_reports_clear PROPERTIES FIXTURES_SETUP reports)

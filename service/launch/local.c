@@ -74,6 +74,7 @@ static void release(struct local *local, struct process *process)
         close(process->pidfd);
     }
     free(process->log_path);
+    process->log_path = NULL;
     process->used = 0;
 }
 
@@ -259,7 +260,10 @@ static size_t collect(struct rmj_launcher *launcher, struct rmj_launch_exit *exi
             break;
         }
         for (int i = 0; i < ready; i++) {
-            reap(local, events[i].data.ptr, &exits[count++]);
+            struct process *process = events[i].data.ptr;
+            if (process->used) {
+                reap(local, process, &exits[count++]);
+            }
         }
     }
     for (size_t i = 0; i < RMJ_LAUNCHES_MAX; i++) {

@@ -119,7 +119,9 @@ static int pump(struct rmj_service *service, struct follower *follower)
     int budget = CHUNKS_PER_PUMP;
     for (size_t i = 0; i < follower->file_count; i++) {
         enum rmj_status status = RMJ_OK;
-        while (status == RMJ_OK && budget-- > 0) {
+        // Only what is sent counts: files that have been sent whole are looked at again each time, and must not keep
+        // the later ones from their turn.
+        for (; status == RMJ_OK && budget > 0; budget -= status == RMJ_OK) {
             status = send_chunk(follower, &follower->files[i], directory);
         }
         if (status == RMJ_CANCELLED) {

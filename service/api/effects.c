@@ -12,7 +12,8 @@
 
 #define SECRET_SIZE 32
 #define EXITS_PER_TURN 32
-#define LOG_TAIL_SIZE 400
+#define LOG_TAIL_SIZE 4096
+#define PREPARE_TAIL_SIZE 400
 
 // ---- from actions to effects ----
 
@@ -274,7 +275,7 @@ static void do_kill(struct rmj_service *service, const struct effect *effect)
     }
 }
 
-// Last words of a process' log, for the reason of a failure.
+// The end of a process' log.
 static void log_tail(const struct rmj_service *service, const char *job, const char *launch, char *out, size_t size)
 {
     char directory[4096], path[4200];
@@ -291,8 +292,27 @@ static void log_tail(const struct rmj_service *service, const char *job, const c
     size_t got = fread(out, 1, size - 1, file);
     fclose(file);
     out[got] = '\0';
-    for (size_t i = 0; i < got; i++) {
-        out[i] = out[i] == '\n' ? ' ' : out[i];
+}
+
+// The last error that a process logged, "" when there is none. People look for the cause in the job's reason, not in
+// the logs of ranks.
+static void last_error(const struct rmj_service *service, const struct rmj_launch_exit *ended, char *out, size_t size)
+{
+    char tail[LOG_TAIL_SIZE];
+    out[0] = '\0';
+    log_tail(service, ended->job, ended->launch, tail, sizeof tail);
+    for (char *line = tail, *end; *line != '\0'; line = end) {
+        size_t length = strcspn(line, "\n");
+        end = line + length + (line[length] == '\n');
+        line[length] = '\0';
+        const char *reason = strstr(line, " level=error ") == NULL ? NULL : strstr(line, " reason=");
+        if (reason != NULL) {
+            reason += strlen(" reason=");
+            size_t quoted = *reason == '"';
+            length = strlen(reason + quoted);
+            length -= quoted && length > 0 && reason[length] == '"';
+            snprintf(out, size, "%.*s", (int)length, reason + quoted);
+        }
     }
 }
 
@@ -310,8 +330,11 @@ static void prepare_ended(struct rmj_service *service, const struct rmj_launch_e
         do_prepare(service, &again);
         return;
     }
-    char tail[LOG_TAIL_SIZE], reason[RMJ_REASON_SIZE];
+    char tail[PREPARE_TAIL_SIZE], reason[RMJ_REASON_SIZE];
     log_tail(service, ended->job, ended->launch, tail, sizeof tail);
+    for (char *newline = tail; (newline = strchr(newline, '\n')) != NULL;) {
+        *newline = ' ';
+    }
     snprintf(reason, sizeof reason, "the prepare task %.60s: %.380s", ended->reason, tail);
     prepare_failed(service, ended->job,
                    ended->exit_code == 6               ? RMJOB__V1__JOB_STATE__FAILED_DATA
@@ -333,10 +356,12 @@ void processes_collect(struct rmj_service *service)
             continue;
         }
         struct rmj_event event = owner_event_of(RMJ_EVENT_EXITED, exits[i].job);
-        snprintf(event.launch, sizeof event.launch, "%s", exits[i].launch);
+        memcpy(event.launch, exits[i].launch, sizeof event.launch);
         event.exit_code = exits[i].exit_code;
         event.signal = exits[i].signal;
-        snprintf(event.reason, sizeof event.reason, "%s", exits[i].reason);
+        if (exits[i].exit_code > 0 && exits[i].exit_code != RMJ_EXIT_ASKED_TO_LEAVE) {
+            last_error(service, &exits[i], event.reason, sizeof event.reason);
+        }
         owner_event(service, &event);
     }
 }

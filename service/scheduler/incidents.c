@@ -25,7 +25,7 @@ static void charge(struct rmj_scheduler *scheduler, struct rmj_job *job)
     if (job->record.restarts_charged > job->record.max_restarts) {
         rmj_job_move(
             scheduler, job, RMJOB__V1__JOB_STATE__FAILED_INFRASTRUCTURE,
-            "stopped after %u restarts without a new step (budget.max_restarts is %u); last: %.200s; mend that "
+            "stopped after %u restarts without a new step (budget.max_restarts is %u); last: %.255s; mend that "
             "(see the logs of the ranks) and submit again",
             job->record.restarts_charged, job->record.max_restarts, job->trouble);
     }

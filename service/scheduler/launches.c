@@ -86,8 +86,9 @@ void rmj_launch_exited(struct rmj_scheduler *scheduler, struct rmj_job *job, str
             rmj_incident(scheduler, job, launch->epoch, RMJ_INCIDENT_FAULT, "rank process %s was killed by signal %d",
                          launch->name, event->signal);
         } else {
-            rmj_incident(scheduler, job, launch->epoch, RMJ_INCIDENT_FAULT, "rank process %s ended with exit code %d",
-                         launch->name, event->exit_code);
+            rmj_incident(scheduler, job, launch->epoch, RMJ_INCIDENT_FAULT,
+                         "rank process %s ended with exit code %d%s%.160s", launch->name, event->exit_code,
+                         event->reason[0] ? ": " : "", event->reason);
         }
     }
     rmj_generation_lost(scheduler, job, launch, job->trouble);

@@ -83,8 +83,8 @@ enum rmj_event_kind {
     RMJ_EVENT_PREPARE_FAILED, // job, state, reason
     RMJ_EVENT_LAUNCHED,       // job, launch: a rank process was started
     RMJ_EVENT_LAUNCH_FAILED,  // job, launch, reason: it was not. Every LAUNCH is answered by one of these two
-    RMJ_EVENT_EXITED,         // job, launch: the process is gone; exit_code or signal. Also the answer to a KILL of
-                              // a process that nobody knows
+    RMJ_EVENT_EXITED,         // job, launch: the process is gone; exit_code or signal; reason: its last error, "".
+                              // Also the answer to a KILL of a process that nobody knows
     RMJ_EVENT_ATTACHED,       // job, rank_uid, incarnation, address, inventory, probe, running_generation/_rank
     RMJ_EVENT_READY,     // job, rank_uid, incarnation, generation left, inventory, leaving, has_suspect/suspect_rank;
                          // reason: its problem, ""; digest: a manifest that did not verify, ""

@@ -287,6 +287,10 @@ static void do_event(struct scene *scene, const char *words)
         if (option(words, "digest", text, sizeof text)) {
             snprintf(event.digest, sizeof event.digest, "%s", text);
         }
+    } else if (event.kind == RMJ_EVENT_EXITED) {
+        if (option(words, "error", text, sizeof text)) {
+            snprintf(event.reason, sizeof event.reason, "%s", text);
+        }
     } else if (event.kind == RMJ_EVENT_READY) {
         if (option(words, "problem", text, sizeof text)) {
             snprintf(event.reason, sizeof event.reason, "%s", text);

@@ -89,6 +89,11 @@ static void run_resize(struct rmj_service *service, struct message *message)
                   RMJ_RANKS_MAX);
         return;
     }
+    if (min > service->slots) {
+        call_fail(message->call, RMJ_INVALID, "min_ranks is %u, and this service has %u rank slots", min,
+                  service->slots);
+        return;
+    }
     Rmjob__V1__Policy *policy = NULL;
     struct rmj_error err = {0};
     if (policy_of(service, record->project, &policy, &err) != RMJ_OK) {

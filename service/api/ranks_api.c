@@ -76,6 +76,18 @@ static void keep_findings(struct rmj_service *service, const Rmjob__V1__Prepared
     rmj_batch_part(service->batch, prepared->job, RMJ_JOB_EXPLAIN, &explanation.base);
 }
 
+// A finding about a field is one about the inputs. One without says that the work could not be done: a store that was
+// there at submit and is not now has no other exit code than a file that is missing, but it is not the data's fault.
+static Rmjob__V1__JobState failure_of(const Rmjob__V1__Finding *error)
+{
+    uint32_t code = error == NULL || !error->has_exit_code ? 0 : error->exit_code;
+    int of_inputs = error != NULL && error->field != NULL && error->field[0] != '\0';
+    if (code == 6 || (of_inputs && code != 7)) {
+        return RMJOB__V1__JOB_STATE__FAILED_DATA;
+    }
+    return code == 1 ? RMJOB__V1__JOB_STATE__FAILED_INTERNAL : RMJOB__V1__JOB_STATE__FAILED_INFRASTRUCTURE;
+}
+
 static void run_prepared(struct rmj_service *service, struct message *message)
 {
     const Rmjob__V1__PreparedRequest *prepared = (const Rmjob__V1__PreparedRequest *)message->request;
@@ -93,9 +105,7 @@ static void run_prepared(struct rmj_service *service, struct message *message)
     if (error != NULL || prepared->plan == NULL || prepared->plan->digest == NULL) {
         keep_findings(service, prepared);
         event.kind = RMJ_EVENT_PREPARE_FAILED;
-        event.state = error == NULL || (error->has_exit_code && error->exit_code == 7)
-                          ? RMJOB__V1__JOB_STATE__FAILED_INFRASTRUCTURE
-                          : RMJOB__V1__JOB_STATE__FAILED_DATA;
+        event.state = failure_of(error);
         snprintf(event.reason, sizeof event.reason, "%.500s",
                  error == NULL || error->message == NULL ? "the prepare task brought no plan" : error->message);
     } else {

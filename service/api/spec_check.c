@@ -1,5 +1,6 @@
 #include "service/api/spec_check.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <math.h>
 #include <stdarg.h>
@@ -16,6 +17,7 @@
 #define LENGTH_MAX 131072u
 #define SOURCES_MAX 4096u
 #define FINDINGS_MAX 100u
+#define NUMBER_SIZE 32
 #define NAME_RULE "a letter, then letters, digits, '-', '_' or '.', at most 63 characters"
 
 void rmj_finding_add(Rmjob__V1__ValidateResponse *reply, const char *field, uint32_t exit_code, const char *format, ...)
@@ -83,13 +85,24 @@ static void check_name(const char *field, const char *name, int required, Rmjob_
     if (is_blank(name)) {
         if (required) {
             BAD(field, "%s is missing; give it a name: " NAME_RULE, field);
+        } else if (name != NULL) {
+            BAD(field, "%s is empty; leave it out, or give it a name: " NAME_RULE, field);
         }
     } else if (!rmj_name_valid(name)) {
         BAD(field, "%s is \"%.80s\"; a name is " NAME_RULE, field, name);
     }
 }
 
-// A local path or an s3:// prefix. what: for the message.
+// 3 to 63 characters, as S3 itself rules (and stores like it allow '_').
+static int bucket_valid(const char *name, size_t length)
+{
+    static const char inside[] = "abcdefghijklmnopqrstuvwxyz0123456789.-_";
+    return length >= 3 && length <= 63 && strspn(name, inside) >= length && isalnum((unsigned char)name[0]) &&
+           isalnum((unsigned char)name[length - 1]);
+}
+
+// A local path or an s3:// prefix. What stands before an '@' or behind a '?' of a URL may be a secret: it is not
+// repeated.
 static void check_place(const char *field, const char *place, Rmjob__V1__ValidateResponse *reply)
 {
     if (is_blank(place)) {
@@ -97,9 +110,18 @@ static void check_place(const char *field, const char *place, Rmjob__V1__Validat
         return;
     }
     const char *scheme = strstr(place, "://");
-    if (strncmp(place, "s3://", 5) == 0) {
-        if (place[5] == '\0' || place[5] == '/') {
-            BAD(field, "%s is \"%.200s\"; an s3 place is s3://bucket/prefix", field, place);
+    size_t host = scheme == NULL ? 0 : strcspn(scheme + 3, "/");
+    if (scheme != NULL && (memchr(scheme + 3, '@', host) != NULL || strchr(scheme, '?') != NULL)) {
+        BAD(field,
+            "%s holds credentials or a query; give the plain place, and credentials to the service by the usual AWS_* "
+            "variables",
+            field);
+    } else if (strncmp(place, "s3://", 5) == 0) {
+        if (!bucket_valid(place + 5, host)) {
+            BAD(field,
+                "%s is \"%.200s\"; an s3 place is s3://bucket/prefix, and a bucket has 3 to 63 lower-case letters, "
+                "digits, '.' and '-'",
+                field, place);
         }
     } else if (scheme != NULL && strncmp(place, "file://", 7) != 0) {
         BAD(field, "%s is \"%.200s\"; only local paths and s3:// are known", field, place);
@@ -141,6 +163,13 @@ struct range {
     const char *mend;
 };
 
+// Counts in full, everything else as short as it is exact.
+static const char *number(double value, char text[NUMBER_SIZE])
+{
+    snprintf(text, NUMBER_SIZE, fabs(value) < 1e15 && floor(value) == value ? "%.0f" : "%.9g", value);
+    return text;
+}
+
 static void check_ranges(const struct range *ranges, size_t count, Rmjob__V1__ValidateResponse *reply)
 {
     for (size_t i = 0; i < count; i++) {
@@ -148,7 +177,8 @@ static void check_ranges(const struct range *ranges, size_t count, Rmjob__V1__Va
         int low = r->low_open ? r->value > r->low : r->value >= r->low;
         int high = r->high_open ? r->value < r->high : r->value <= r->high;
         if (r->has && !(isfinite(r->value) && low && high)) {
-            BAD(r->field, "%s is %.9g; %s", r->field, r->value, r->mend);
+            char text[NUMBER_SIZE];
+            BAD(r->field, "%s is %s; %s", r->field, number(r->value, text), r->mend);
         }
     }
 }
@@ -350,7 +380,8 @@ static void check_budget(const Rmjob__V1__BudgetSpec *budget, Rmjob__V1__Validat
     }
     int64_t ms = 0;
     if (budget->has_rank_hours && !(budget->rank_hours > 0 && budget->rank_hours <= 1e7)) {
-        BAD("budget.rank_hours", "budget.rank_hours is %.9g; over 0, for instance 40", budget->rank_hours);
+        char text[NUMBER_SIZE];
+        BAD("budget.rank_hours", "budget.rank_hours is %s; over 0, for instance 40", number(budget->rank_hours, text));
     }
     if (budget->deadline != NULL && (!rmj_text_parse_duration(budget->deadline, &ms) || ms <= 0)) {
         BAD("budget.deadline", "budget.deadline is \"%.80s\"; a duration, for instance 24h or 90m", budget->deadline);

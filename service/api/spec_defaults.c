@@ -1,11 +1,13 @@
 // Defaults, the places a spec names, and policies.
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/fs.h"
 #include "service/api/spec_check.h"
 #include "service/gate/gate.h"
 #include "service/registry/publish.h"
@@ -101,32 +103,37 @@ static uint32_t store_exit_code(enum rmj_status status)
     return status == RMJ_INVALID || status == RMJ_NOT_FOUND ? 2 : status == RMJ_DENIED ? 5 : 7;
 }
 
-// A directory that is not there: can it be made?
+// A directory that is not there: can it be made? Tried with another name in the nearest directory that is there, so
+// that nobody meets a store that is about to be removed again. Permissions alone do not say it: root has all of them,
+// and /proc takes no directories.
 static void check_future_directory(const char *field, const char *path, Rmjob__V1__ValidateResponse *reply)
 {
-    char parent[4096];
+    char parent[PATH_MAX], probe[PATH_MAX + 32];
     snprintf(parent, sizeof parent, "%s", path);
     struct stat about;
-    while (stat(parent, &about) != 0) {
+    while (stat(parent, &about) != 0 && (errno == ENOENT || errno == ENOTDIR)) {
         char *slash = strrchr(parent, '/');
-        if ((errno != ENOENT && errno != ENOTDIR) || slash == NULL || slash == parent) {
-            break;
-        }
-        *slash = '\0';
+        slash[slash == parent] = '\0'; // "/" itself is there
     }
     if (stat(parent, &about) == 0 && !S_ISDIR(about.st_mode)) {
         rmj_finding_add(reply, field, 2, "%s is %s, and %s is not a directory", field, path, parent);
-    } else if (access(*parent == '\0' ? "/" : parent, W_OK | X_OK) != 0) {
-        rmj_finding_add(reply, field, 5, "%s is %s, and the service may not write to %s: %s", field, path, parent,
-                        strerror(errno));
+        return;
     }
+    snprintf(probe, sizeof probe, "%s/.rmjob-probe-XXXXXX", strcmp(parent, "/") == 0 ? "" : parent);
+    if (mkdtemp(probe) == NULL) {
+        int code = errno;
+        rmj_finding_add(reply, field, store_exit_code(rmj_fs_errno_status(code)),
+                        "%s is %s, and no directory can be made in %s: %s", field, path, parent, strerror(code));
+        return;
+    }
+    (void)rmdir(probe);
 }
 
 static void check_store(const char *field, const char *url, Rmjob__V1__ValidateResponse *reply)
 {
     const char *path = strncmp(url, "file://", 7) == 0 ? url + 7 : url;
     struct stat about;
-    if (*path == '/' && stat(path, &about) != 0) {
+    if (*path == '/' && strlen(path) < PATH_MAX && stat(path, &about) != 0) {
         check_future_directory(field, path, reply);
         return;
     }

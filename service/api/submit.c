@@ -138,6 +138,11 @@ static enum rmj_status check(struct rmj_service *service, Rmjob__V1__JobSpec *sp
                             "elastic.min_ranks is %u, and project %s may hold %u ranks; it would never start",
                             spec->elastic->min_ranks, project, policy->max_ranks);
         }
+        if (spec->elastic->min_ranks > service->slots) {
+            rmj_finding_add(reply, "elastic.min_ranks", 2,
+                            "elastic.min_ranks is %u, and this service has %u rank slots; it would never start",
+                            spec->elastic->min_ranks, service->slots);
+        }
         status = run_check(service, spec, &inputs, err);
     }
     if (inputs != NULL) {

@@ -29,8 +29,8 @@ static char directory[64], state[80], bin[80], address[112], token_file[96];
 static pid_t daemon_pid;
 static struct rmj_rpc_client *client;
 
-// check: sound unless the spec names /models/bad. prepare and ranks: they run until they are killed, or a minute (one
-// that was started just before a kill of rmjobd is in no row, and found by nobody here).
+// check: sound unless the spec names /models/bad. prepare: runs until it is killed, or a minute (one that was started
+// just before a kill of rmjobd is in no row, and found by nobody here). Ranks cannot start, and say why.
 static const char script[] =
     "#!/bin/sh\n"
     "case \"$1\" in\n"
@@ -38,7 +38,10 @@ static const char script[] =
     "  echo '{\"findings\":[{\"field\":\"base_model\",\"message\":\"/models/bad: no config.json\","
     "\"exit_code\":6}]}'\n"
     " else echo '{\"pinned\":{\"pairs\":\"10\",\"memory_bytes\":\"1000\"}}'; fi ;;\n"
-    "*) echo \"token $RMJOB_RANK_TOKEN\"; exec sleep 60 ;;\n"
+    "prepare) echo \"token $RMJOB_RANK_TOKEN\"; exec sleep 60 ;;\n"
+    "*) echo 't level=error part=rank event=first reason=old'\n"
+    " echo 't level=error part=rank event=cannot_start job=j reason=\"cannot make directory /gone\"'\n"
+    " echo 't level=info part=rank event=ended'; exit 11 ;;\n"
     "esac\n";
 
 static char *program(void)
@@ -164,7 +167,7 @@ static Rmjob__V1__JobSpec *make_spec(const char *base_model)
              "\"policy_model\":{\"family\":\"llama\",\"parameters\":8000000000},"
              "\"data\":{\"train\":[{\"path\":\"/data/train.jsonl\"}]},"
              "\"evaluate\":{\"rewardbench2\":\"/data/rb2.jsonl\"},\"gate\":{\"rewardbench2\":{\"ties\":0.5}},"
-             "\"publish\":{\"name\":\"support-rm\"}}",
+             "\"budget\":{\"max_restarts\":0},\"publish\":{\"name\":\"support-rm\"}}",
              base_model);
     if (rmj_json_parse(&rmjob__v1__job_spec__descriptor, "spec", text, strlen(text), (ProtobufCMessage **)&spec, result,
                        &err) != RMJ_OK) {
@@ -479,6 +482,151 @@ static void watch_replays_and_ends_with_the_job(void **unused)
     assert_non_null(strstr(err.message, "has ended already: CANCELLED"));
 }
 
+static void logs_end_and_hold_every_file_of_a_job_with_many_processes(void **unused)
+{
+    (void)unused;
+    enum { FILES = 40, SIZE = 50000 };
+    char job[RMJ_ID_SIZE], path[200], *bytes = malloc(SIZE);
+    int existing;
+    size_t got = 0, names = 0;
+    assert_true(start_daemon(NULL, NULL, NULL, 0));
+    assert_int_equal(submit("request-1", "/models/base", job, &existing, NULL), RMJ_OK);
+    assert_true(prepare_pid() > 0); // the folder of logs is there
+    memset(bytes, '.', SIZE);
+    for (int i = 0; i < FILES; i++) {
+        snprintf(path, sizeof path, "%s/jobs/%s/logs/rank-%d-0.log", state, job, i);
+        assert_int_equal(rmj_fs_write(path, bytes, SIZE, 0600, NULL), RMJ_OK);
+    }
+    free(bytes);
+    Rmjob__V1__LogsRequest request = RMJOB__V1__LOGS_REQUEST__INIT;
+    struct rmj_rpc_stream *stream = NULL;
+    Rmjob__V1__LogChunk *chunk = NULL;
+    char last[RMJ_ID_SIZE] = "";
+    request.job = job;
+    assert_int_equal(rmj_rpc_stream_open(&stream, client, "/rmjob.v1.Jobs/Logs", &request.base,
+                                         &rmjob__v1__log_chunk__descriptor, CALL_MS, NULL),
+                     RMJ_OK);
+    enum rmj_status status;
+    while ((status = rmj_rpc_stream_next(stream, CALL_MS, (ProtobufCMessage **)&chunk, NULL)) == RMJ_OK &&
+           chunk != NULL) {
+        if (strncmp(chunk->rank, "rank-", 5) == 0) {
+            got += chunk->data.len;
+            names += strcmp(chunk->rank, last) != 0;
+            snprintf(last, sizeof last, "%s", chunk->rank);
+        }
+        rmjob__v1__log_chunk__free_unpacked(chunk, NULL);
+    }
+    rmj_rpc_stream_close(stream);
+    assert_int_equal(status, RMJ_OK); // the regular end, without being asked to follow
+    assert_int_equal(names, FILES);
+    assert_int_equal(got, (size_t)FILES * SIZE);
+}
+
+static void more_ranks_than_slots_are_refused_at_submit_and_at_resize(void **unused)
+{
+    (void)unused;
+    char job[RMJ_ID_SIZE];
+    int existing;
+    struct rmj_error err = {0};
+    assert_true(start_daemon(NULL, NULL, NULL, 0)); // with two slots
+    Rmjob__V1__SubmitRequest request = RMJOB__V1__SUBMIT_REQUEST__INIT;
+    Rmjob__V1__ElasticSpec elastic = RMJOB__V1__ELASTIC_SPEC__INIT;
+    ProtobufCMessage *reply = NULL;
+    elastic.has_min_ranks = elastic.has_max_ranks = 1;
+    elastic.min_ranks = 3;
+    elastic.max_ranks = 4;
+    request.spec = make_spec("/models/base");
+    request.spec->elastic = &elastic;
+    assert_int_equal(
+        call("/rmjob.v1.Jobs/Submit", &request.base, &rmjob__v1__submit_response__descriptor, &reply, &err),
+        RMJ_INVALID);
+    assert_non_null(strstr(err.message, "elastic.min_ranks is 3, and this service has 2 rank slots"));
+    request.spec->elastic = NULL;
+    rmjob__v1__job_spec__free_unpacked(request.spec, NULL);
+    assert_int_equal(submit("request-1", "/models/base", job, &existing, &err), RMJ_OK);
+    Rmjob__V1__ResizeRequest resize = RMJOB__V1__RESIZE_REQUEST__INIT;
+    resize.job = job;
+    resize.has_min_ranks = resize.has_max_ranks = 1;
+    resize.min_ranks = resize.max_ranks = 3;
+    assert_int_equal(call("/rmjob.v1.Jobs/Resize", &resize.base, &rmjob__v1__job__descriptor, &reply, &err),
+                     RMJ_INVALID);
+    assert_non_null(strstr(err.message, "this service has 2 rank slots"));
+}
+
+// Says Prepared in the name of the job's task, with a plan or a finding.
+static void say_prepared(char *job, Rmjob__V1__Finding *finding)
+{
+    char token[RMJ_DB_TOKEN_SIZE], digest[] = "d";
+    struct rmj_rpc_client *task = NULL;
+    Rmjob__V1__PreparedRequest request = RMJOB__V1__PREPARED_REQUEST__INIT;
+    Rmjob__V1__PlanSummary plan = RMJOB__V1__PLAN_SUMMARY__INIT;
+    ProtobufCMessage *reply = NULL;
+    token_of(job, token);
+    plan.digest = digest;
+    plan.has_pages = plan.has_steps = 1;
+    plan.pages = plan.steps = 4;
+    request.job = job;
+    request.plan = finding == NULL ? &plan : NULL;
+    request.findings = &finding;
+    request.n_findings = finding != NULL;
+    assert_int_equal(rmj_rpc_client_create(&task, address, token, NULL), RMJ_OK);
+    assert_int_equal(rmj_rpc_call(task, "/rmjob.v1.Ranks/Prepared", &request.base, &rmjob__v1__ack__descriptor, CALL_MS,
+                                  &reply, NULL, NULL),
+                     RMJ_OK);
+    protobuf_c_message_free_unpacked(reply, NULL);
+    rmj_rpc_client_destroy(task);
+}
+
+static void a_prepare_that_could_not_work_is_no_failure_of_the_data(void **unused)
+{
+    (void)unused;
+    static char field[] = "data.train[0].path", message[] = "cannot make directory /gone";
+    static const struct {
+        char *field;
+        uint32_t exit_code;
+        Rmjob__V1__JobState state;
+    } cases[] = {
+        {NULL, 2, RMJOB__V1__JOB_STATE__FAILED_INFRASTRUCTURE},  {NULL, 7, RMJOB__V1__JOB_STATE__FAILED_INFRASTRUCTURE},
+        {NULL, 1, RMJOB__V1__JOB_STATE__FAILED_INTERNAL},        {NULL, 6, RMJOB__V1__JOB_STATE__FAILED_DATA},
+        {field, 2, RMJOB__V1__JOB_STATE__FAILED_DATA},           {field, 6, RMJOB__V1__JOB_STATE__FAILED_DATA},
+        {field, 7, RMJOB__V1__JOB_STATE__FAILED_INFRASTRUCTURE},
+    };
+    assert_true(start_daemon(NULL, NULL, NULL, 0));
+    for (size_t i = 0; i < RMJ_COUNT(cases); i++) {
+        char job[RMJ_ID_SIZE];
+        int existing;
+        Rmjob__V1__Finding finding = RMJOB__V1__FINDING__INIT;
+        finding.field = cases[i].field;
+        finding.message = message;
+        finding.has_exit_code = 1;
+        finding.exit_code = cases[i].exit_code;
+        assert_int_equal(submit(NULL, "/models/base", job, &existing, NULL), RMJ_OK);
+        say_prepared(job, &finding);
+        assert_int_equal(state_of(job), cases[i].state);
+    }
+}
+
+static void the_last_error_of_a_rank_is_in_the_reason_of_its_job(void **unused)
+{
+    (void)unused;
+    char job[RMJ_ID_SIZE];
+    int existing;
+    assert_true(start_daemon(NULL, NULL, NULL, 0));
+    assert_int_equal(submit("request-1", "/models/base", job, &existing, NULL), RMJ_OK);
+    say_prepared(job, NULL);
+    int64_t until = rmj_clock_mono_ms() + PATIENCE_MS;
+    while (state_of(job) != RMJOB__V1__JOB_STATE__FAILED_INFRASTRUCTURE) {
+        assert_true(rmj_clock_mono_ms() < until);
+        rmj_clock_sleep_ms(10);
+    }
+    Rmjob__V1__GetJobRequest request = RMJOB__V1__GET_JOB_REQUEST__INIT;
+    Rmjob__V1__Job *reply = NULL;
+    request.job = job;
+    assert_int_equal(call("/rmjob.v1.Jobs/Get", &request.base, &rmjob__v1__job__descriptor, &reply, NULL), RMJ_OK);
+    assert_non_null(strstr(reply->reason, "exit code 11: cannot make directory /gone;"));
+    rmjob__v1__job__free_unpacked(reply, NULL);
+}
+
 static void another_version_is_refused_with_both_named(void **unused)
 {
     (void)unused;
@@ -594,6 +742,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_rank_speaks_for_its_own_job_only, set_up, tear_down),
         cmocka_unit_test_setup_teardown(processes_outlive_rmjobd_and_are_adopted, set_up, tear_down),
         cmocka_unit_test_setup_teardown(watch_replays_and_ends_with_the_job, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(logs_end_and_hold_every_file_of_a_job_with_many_processes, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(more_ranks_than_slots_are_refused_at_submit_and_at_resize, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_prepare_that_could_not_work_is_no_failure_of_the_data, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(the_last_error_of_a_rank_is_in_the_reason_of_its_job, set_up, tear_down),
         cmocka_unit_test_setup_teardown(another_version_is_refused_with_both_named, set_up, tear_down),
         cmocka_unit_test_setup_teardown(policies_are_kept_and_bind, set_up, tear_down),
         cmocka_unit_test_setup_teardown(kill_9_at_every_database_write_loses_no_answered_job, set_up, tear_down),

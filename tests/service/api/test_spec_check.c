@@ -1,4 +1,5 @@
 // Every way a spec can be wrong that needs no model or data to see: field and message of each, all findings at once.
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -6,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -58,6 +60,18 @@ static const struct broken cases[] = {
     {"\"/models/base\"", "\"models/base\"", "base_model", "a relative path"},
     {"\"/models/base\"", "\"hf://org/model\"", "base_model", "only local paths and s3://"},
     {"\"/models/base\"", "\"s3://\"", "base_model", "s3://bucket/prefix"},
+    {"\"/models/base\"", "\"s3://b/p\"", "base_model", "a bucket has 3 to 63"},
+    {"\"/models/base\"", "\"s3://Bucket/p\"", "base_model", "a bucket has 3 to 63"},
+    {"\"/models/base\"", "\"s3://models-/p\"", "base_model", "a bucket has 3 to 63"},
+    {"\"/models/base\"", "\"s3://models/p?X-Amz-Signature=PLANTED\"", "base_model", "holds credentials"},
+    {"\"/data/train.jsonl\"", "\"s3://KEY:PLANTED@bucket/p.jsonl\"", "data.train[0].path", "holds credentials"},
+    {"\"support-rm\"", "\"support-rm\",\"store\":\"http://me:PLANTED@host/p\"", "publish.store", "holds credentials"},
+    {"\"support-rm\"", "\"support-rm\",\"store\":\"\"", "publish.store", "is missing"},
+    {"\"support-rm\"", "\"support-rm\",\"alias\":\"\"", "publish.alias", "is empty"},
+    {"\"publish\"", "\"train\":{\"global_batch_pairs\":4294967295},\"publish\"", "train.global_batch_pairs",
+     "is 4294967295; 1 to 65536"},
+    {"\"publish\"", "\"elastic\":{\"max_ranks\":1000000000},\"publish\"", "elastic.max_ranks", "is 1000000000;"},
+    {"\"publish\"", "\"train\":{\"learning_rate\":1.5},\"publish\"", "train.learning_rate", "is 1.5; over 0"},
     {"\"base_model\":\"/models/base\",", "", "base_model", "base_model is missing"},
     {"\"policy_model\":{\"family\":\"llama\",\"parameters\":8000000000},", "", "policy_model",
      "policy_model is missing"},
@@ -146,6 +160,7 @@ static void every_broken_spec_names_its_field_and_the_mend(void **state)
         for (size_t i = 0; i < reply->n_findings; i++) {
             found |= strcmp(reply->findings[i]->field, cases[c].field) == 0 &&
                      strstr(reply->findings[i]->message, cases[c].message) != NULL;
+            assert_null(strstr(reply->findings[i]->message, "PLANTED")); // no secret in an error
         }
         if (!found) {
             fail_msg("case %zu: no finding about %s that says \"%s\", first is: %s", c, cases[c].field,
@@ -189,6 +204,46 @@ static void defaults_fill_what_is_silent_and_change_nothing_else(void **state)
     rmjob__v1__job_spec__free_unpacked(spec, NULL);
 }
 
+// The finding about checkpoint.store of a spec with this one, "" when there is none; the other store is always sound.
+static uint32_t check_store(const char *store, char message[1024])
+{
+    Rmjob__V1__JobSpec *spec = parse(sound);
+    Rmjob__V1__ValidateResponse reply = RMJOB__V1__VALIDATE_RESPONSE__INIT;
+    struct rmj_spec_defaults defaults = {.checkpoint_store = store, .publish_store = "/tmp", .core_count = 1};
+    rmj_spec_fill_defaults(spec, &defaults);
+    rmj_spec_check_stores(spec, &reply);
+    uint32_t exit_code = reply.n_findings == 0 ? 0 : reply.findings[0]->exit_code;
+    snprintf(message, 1024, "%s", reply.n_findings == 0 ? "" : reply.findings[0]->message);
+    assert_true(reply.n_findings <= 1);
+    for (size_t i = 0; i < reply.n_findings; i++) {
+        rmjob__v1__finding__free_unpacked(reply.findings[i], NULL);
+    }
+    free(reply.findings);
+    rmjob__v1__job_spec__free_unpacked(spec, NULL);
+    return exit_code;
+}
+
+static void a_store_that_cannot_be_made_is_refused_and_one_that_can_is_not_made(void **state)
+{
+    (void)state;
+    char message[1024], folder[] = "/tmp/rmj-spec-XXXXXX", path[PATH_MAX + 64], long_name[400];
+    assert_non_null(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s/a/b/c", folder);
+    assert_int_equal(check_store(path, message), 0);
+    assert_int_equal(rmdir(folder), 0); // nothing was left in it
+    assert_int_equal(check_store("/proc/x/y", message), 2);
+    assert_non_null(strstr(message, "no directory can be made in /proc"));
+    assert_int_equal(check_store("/dev/null/x", message), 2);
+    assert_non_null(strstr(message, "/dev/null is not a directory"));
+    memset(long_name, 'n', sizeof long_name - 1);
+    long_name[sizeof long_name - 1] = '\0';
+    snprintf(path, sizeof path, "/tmp/%s/x", long_name);
+    assert_int_not_equal(check_store(path, message), 0);
+    memset(path, '/', PATH_MAX + 16);
+    snprintf(path + PATH_MAX, 16, "x");
+    assert_int_not_equal(check_store(path, message), 0);
+}
+
 static void a_policy_under_chance_or_out_of_range_is_refused(void **state)
 {
     (void)state;
@@ -215,6 +270,7 @@ int main(void)
         cmocka_unit_test(every_broken_spec_names_its_field_and_the_mend),
         cmocka_unit_test(an_empty_spec_gets_all_its_findings_at_once),
         cmocka_unit_test(defaults_fill_what_is_silent_and_change_nothing_else),
+        cmocka_unit_test(a_store_that_cannot_be_made_is_refused_and_one_that_can_is_not_made),
         cmocka_unit_test(a_policy_under_chance_or_out_of_range_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -125,6 +125,8 @@ struct rmj_service {
     struct message *first, *last;
     size_t queue_count;
     int closed, stop_wanted;
+    struct rmj_error unwritten; // why the state cannot be written now; its status is RMJ_OK while it can
+    uint32_t jobs_running;
     // Owner thread.
     struct rmj_launcher *launcher;
     struct rmj_scheduler *scheduler;
@@ -165,6 +167,8 @@ struct effect *owner_effect(struct rmj_service *service, enum effect_kind kind, 
 // Answers after this turn's writes. message: taken over; NULL: the job as it is then.
 void owner_reply(struct rmj_service *service, struct rmj_call *call, const char *job, ProtobufCMessage *message);
 void owner_fail(struct rmj_service *service, struct rmj_call *call, const struct rmj_error *err);
+// Fails the call and returns 1 while the state cannot be written: the owner waits for room and would answer nobody.
+int service_refuses(struct rmj_service *service, struct rmj_call *call);
 void owner_ack(struct rmj_service *service, struct rmj_call *call);
 // Writes what is gathered; waits while the disk is full.
 enum rmj_status owner_commit(struct rmj_service *service, struct rmj_error *err);

@@ -72,7 +72,9 @@ static void run_cancel(struct rmj_service *service, struct message *message)
 
 void on_cancel(void *context, struct rmj_call *call, const ProtobufCMessage *request)
 {
-    service_post(context, message_make(run_cancel, call, request));
+    if (!service_refuses(context, call)) {
+        service_post(context, message_make(run_cancel, call, request));
+    }
 }
 
 static void run_resize(struct rmj_service *service, struct message *message)
@@ -116,7 +118,9 @@ static void run_resize(struct rmj_service *service, struct message *message)
 
 void on_resize(void *context, struct rmj_call *call, const ProtobufCMessage *request)
 {
-    service_post(context, message_make(run_resize, call, request));
+    if (!service_refuses(context, call)) {
+        service_post(context, message_make(run_resize, call, request));
+    }
 }
 
 // ---- reports ----
@@ -289,28 +293,13 @@ void on_set_policy(void *context, struct rmj_call *call, const ProtobufCMessage 
         struct rmj_error err = {0};
         (void)rmj_fail(&err, RMJ_INVALID, "%s", findings->findings[0]->message);
         rmj_call_fail(call, &err, &findings->base);
-    } else {
+    } else if (!service_refuses(context, call)) {
         service_post(context, message_make(run_set_policy, call, request));
     }
     rmjob__v1__validate_response__free_unpacked(findings, NULL);
 }
 
 // ---- the service itself ----
-
-static void run_server_info(struct rmj_service *service, struct message *message)
-{
-    Rmjob__V1__ServerInfo info = RMJOB__V1__SERVER_INFO__INIT;
-    char version[] = RMJ_VERSION;
-    info.version = version;
-    info.has_protocol = info.has_jobs_running = 1;
-    info.protocol = RMJ_PROTOCOL;
-    info.signing_key_pem = service->key_pem;
-    info.state_directory = service->state_directory;
-    for (size_t i = 0; i < service->job_count; i++) {
-        info.jobs_running += !rmj_job_state_final(service->jobs[i]->state);
-    }
-    rmj_call_reply(message->call, &info.base);
-}
 
 void on_server_info(void *context, struct rmj_call *call, const ProtobufCMessage *request)
 {
@@ -324,5 +313,17 @@ void on_server_info(void *context, struct rmj_call *call, const ProtobufCMessage
                   client, RMJ_VERSION, RMJ_PROTOCOL);
         return;
     }
-    service_post(context, message_make(run_server_info, call, NULL));
+    // Not from the owner: clients ask this first, and are to read on while the owner waits for room on a full disk.
+    struct rmj_service *service = context;
+    Rmjob__V1__ServerInfo info = RMJOB__V1__SERVER_INFO__INIT;
+    char version[] = RMJ_VERSION;
+    info.version = version;
+    info.has_protocol = info.has_jobs_running = 1;
+    info.protocol = RMJ_PROTOCOL;
+    info.signing_key_pem = service->key_pem;
+    info.state_directory = service->state_directory;
+    pthread_mutex_lock(&service->queue_lock);
+    info.jobs_running = service->jobs_running;
+    pthread_mutex_unlock(&service->queue_lock);
+    rmj_call_reply(call, &info.base);
 }

@@ -99,6 +99,26 @@ static int stop_wanted(struct rmj_service *service)
     return wanted;
 }
 
+static void set_unwritten(struct rmj_service *service, const struct rmj_error *err)
+{
+    pthread_mutex_lock(&service->queue_lock);
+    service->unwritten = *err;
+    pthread_mutex_unlock(&service->queue_lock);
+}
+
+int service_refuses(struct rmj_service *service, struct rmj_call *call)
+{
+    pthread_mutex_lock(&service->queue_lock);
+    struct rmj_error err = service->unwritten;
+    pthread_mutex_unlock(&service->queue_lock);
+    if (err.status == RMJ_OK) {
+        return 0;
+    }
+    (void)rmj_context(&err, "nothing was changed: the service cannot write its state in %s", service->state_directory);
+    rmj_call_fail(call, &err, NULL);
+    return 1;
+}
+
 // A full disk is waited out: nothing was written, nothing was said, and ranks train on meanwhile.
 enum rmj_status owner_commit(struct rmj_service *service, struct rmj_error *err)
 {
@@ -110,6 +130,7 @@ enum rmj_status owner_commit(struct rmj_service *service, struct rmj_error *err)
         if (!mends || stop_wanted(service)) {
             break;
         }
+        set_unwritten(service, err);
         if (attempt % 20 == 0) {
             char words[512];
             rmj_log(RMJ_LOG_ERROR, "rmjobd", "event=state_not_written attempt=%d reason=\"%s\"", attempt + 1,
@@ -117,6 +138,8 @@ enum rmj_status owner_commit(struct rmj_service *service, struct rmj_error *err)
         }
         rmj_clock_sleep_ms(RETRY_WRITE_MS);
     }
+    struct rmj_error none = {0};
+    set_unwritten(service, &none);
     rmj_batch_clear(service->batch);
     return status;
 }
@@ -192,6 +215,17 @@ static void collect_checkpoints(struct rmj_service *service)
     }
 }
 
+static void count_jobs(struct rmj_service *service)
+{
+    uint32_t running = 0;
+    for (size_t i = 0; i < service->job_count; i++) {
+        running += !rmj_job_state_final(service->jobs[i]->state);
+    }
+    pthread_mutex_lock(&service->queue_lock);
+    service->jobs_running = running;
+    pthread_mutex_unlock(&service->queue_lock);
+}
+
 static enum rmj_status turn(struct rmj_service *service, struct rmj_error *err)
 {
     take_words(service);
@@ -202,6 +236,7 @@ static enum rmj_status turn(struct rmj_service *service, struct rmj_error *err)
         effects_clear(service);
         return status;
     }
+    count_jobs(service);
     effects_run(service);
     streams_ping(service);
     watchers_pump(service, wrote);

@@ -150,6 +150,12 @@ static enum rmj_status serve(const struct settings *settings, int stop_fd, int *
     return status;
 }
 
+// An address or a directory that somebody else holds is a matter of the machine, not of this command.
+static int exit_code(enum rmj_status status)
+{
+    return rmj_status_exit_code(status == RMJ_CONFLICT ? RMJ_IO : status);
+}
+
 int main(int argc, char **argv)
 {
     struct settings settings = {.grace_ms = GRACE_MS};
@@ -176,9 +182,9 @@ int main(int argc, char **argv)
     }
     if (!clean) {
         // An upload is under way in another thread, and cutting it is safe: it is done again at the next start.
-        _exit(status == RMJ_OK ? 0 : rmj_status_exit_code(status));
+        _exit(status == RMJ_OK ? 0 : exit_code(status));
     }
     free(settings.state);
     free(settings.token);
-    return status == RMJ_OK ? 0 : rmj_status_exit_code(status);
+    return status == RMJ_OK ? 0 : exit_code(status);
 }

@@ -373,6 +373,10 @@ void on_submit(void *context, struct rmj_call *call, const ProtobufCMessage *req
         submission_free(submission);
         return;
     }
+    if (service_refuses(service, call)) {
+        submission_free(submission);
+        return;
+    }
     digest_spec(submission->spec, submission->digest);
     struct message *message = message_make(run_submit, call, NULL);
     message->extra = submission;

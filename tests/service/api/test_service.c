@@ -627,6 +627,39 @@ static void the_last_error_of_a_rank_is_in_the_reason_of_its_job(void **unused)
     rmjob__v1__job__free_unpacked(reply, NULL);
 }
 
+static void while_the_state_cannot_be_written_reads_go_on_and_changes_are_refused_by_name(void **unused)
+{
+    (void)unused;
+    char job[RMJ_ID_SIZE], again[RMJ_ID_SIZE];
+    int existing;
+    struct rmj_error err = {0};
+    // The layout and the first submission are written, nothing after them.
+    assert_true(start_daemon("db.write@3+=error", NULL, NULL, 0));
+    if (submit("request-1", "/models/base", job, &existing, &err) != RMJ_OK) {
+        fail_msg("%s", err.message);
+    }
+    Rmjob__V1__CancelRequest cancel = RMJOB__V1__CANCEL_REQUEST__INIT;
+    ProtobufCMessage *reply = NULL;
+    cancel.job = job;
+    // At first the owner may not have met it yet, and then takes a cancel that it cannot answer: a short wait.
+    enum rmj_status status = RMJ_TIMEOUT;
+    for (int64_t until = rmj_clock_mono_ms() + PATIENCE_MS; status == RMJ_TIMEOUT;) {
+        assert_true(rmj_clock_mono_ms() < until);
+        status = rmj_rpc_call(client, "/rmjob.v1.Jobs/Cancel", &cancel.base, &rmjob__v1__job__descriptor, 500, &reply,
+                              NULL, &err);
+    }
+    assert_int_equal(rmj_status_exit_code(status), 7);
+    assert_non_null(strstr(err.message, "nothing was changed: the service cannot write its state in"));
+    assert_int_equal(rmj_status_exit_code(submit("request-2", "/models/base", again, &existing, &err)), 7);
+    assert_non_null(strstr(err.message, "cannot write its state"));
+    Rmjob__V1__ServerInfoRequest ask = RMJOB__V1__SERVER_INFO_REQUEST__INIT;
+    assert_int_equal(call("/rmjob.v1.Jobs/GetServerInfo", &ask.base, &rmjob__v1__server_info__descriptor, &reply, &err),
+                     RMJ_OK);
+    protobuf_c_message_free_unpacked(reply, NULL);
+    assert_int_equal(job_count(), 1);
+    assert_int_equal(state_of(job), RMJOB__V1__JOB_STATE__PREPARING);
+}
+
 static void another_version_is_refused_with_both_named(void **unused)
 {
     (void)unused;
@@ -746,6 +779,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(more_ranks_than_slots_are_refused_at_submit_and_at_resize, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_prepare_that_could_not_work_is_no_failure_of_the_data, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_last_error_of_a_rank_is_in_the_reason_of_its_job, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(while_the_state_cannot_be_written_reads_go_on_and_changes_are_refused_by_name,
+                                        set_up, tear_down),
         cmocka_unit_test_setup_teardown(another_version_is_refused_with_both_named, set_up, tear_down),
         cmocka_unit_test_setup_teardown(policies_are_kept_and_bind, set_up, tear_down),
         cmocka_unit_test_setup_teardown(kill_9_at_every_database_write_loses_no_answered_job, set_up, tear_down),

@@ -135,51 +135,63 @@ static void describe_rows(const struct rmj_trainer *trainer, const struct rmj_sc
 // From this share of the rows on, it may be the others that are wrong.
 #define NEARLY_HALF 0.35
 
+// The where line of a run that disagrees; its likely line.
+static const char *describe_disagreement(const struct rmj_trainer *trainer, const struct rmj_scan_finding *finding,
+                                         char *text, size_t size)
+{
+    char rows[LINE_SIZE - 100];
+    describe_rows(trainer, finding, rows, sizeof rows);
+    if (finding->pairs == 0) {
+        snprintf(text, size, "where  %s", rows);
+    } else {
+        snprintf(text, size, "where  %s: margin %.3f over %llu pairs; other rows %.3f", rows, finding->margin,
+                 (unsigned long long)finding->pairs, finding->other_margin);
+    }
+    return finding->share < NEARLY_HALF
+               ? "likely chosen and rejected swapped in that range; not the learning rate"
+               : "likely chosen and rejected swapped in that range, or, as it is nearly half, in all others";
+}
+
 static void fail_disagreement(struct rmj_trainer *trainer)
 {
     struct rmj_scan_finding finding;
     struct rmj_error err = {0};
-    char rows[LINE_SIZE] = "", what[LINE_SIZE], where[2 * LINE_SIZE], reason[2 * LINE_SIZE];
-    if (rmj_scan_pinpoint(trainer->scan, trainer->state->alarm_run, trainer->state->step, trainer->pair_margins,
-                          &finding, &err) != RMJ_OK) {
+    uint32_t step = trainer->state->step;
+    char what[LINE_SIZE], where[LINE_SIZE], reason[2 * LINE_SIZE];
+    if (rmj_scan_pinpoint(trainer->scan, trainer->state->alarm_run, step, trainer->pair_margins, &finding, &err) !=
+        RMJ_OK) {
         tell(trainer, "rows disagree with the rest of the data", (const char *[]){err.message}, 1);
         return;
     }
-    describe_rows(trainer, &finding, rows, sizeof rows);
-    snprintf(what, sizeof what, "what   by step %u, %.0f %% of the rows are scored against all others",
-             trainer->state->step, 100 * finding.share);
-    if (finding.pairs == 0) {
-        snprintf(where, sizeof where, "where  %s", rows);
-        snprintf(reason, sizeof reason, "%s disagree with all other rows: the data, not the training", rows);
-    } else {
-        snprintf(where, sizeof where, "where  %s: margin %.3f over %llu pairs; other rows %.3f", rows, finding.margin,
-                 (unsigned long long)finding.pairs, finding.other_margin);
-        snprintf(reason, sizeof reason, "%s: margin %.3f, other rows %.3f: the data, not the training", rows,
-                 finding.margin, finding.other_margin);
-    }
-    const char *lines[] = {
-        what, where,
-        finding.share < NEARLY_HALF
-            ? "likely chosen and rejected swapped in that range; not the learning rate"
-            : "likely chosen and rejected swapped in that range, or, as it is nearly half, in all other rows",
-        "mend   fix the rows and submit a new job; train.margin_watch: false goes on regardless"};
+    const char *likely = describe_disagreement(trainer, &finding, where, sizeof where);
+    snprintf(what, sizeof what, "what   by step %u, %.0f %% of the rows score the other way round than the rest", step,
+             100 * finding.share);
+    snprintf(reason, sizeof reason, "%s: the data, not the training", where + strlen("where  "));
+    const char *lines[] = {what, where, likely,
+                           "mend   fix the rows and submit a new job; train.margin_watch: false goes on regardless"};
     tell(trainer, reason, lines, RMJ_COUNT(lines));
 }
 
 static void fail_no_signal(struct rmj_trainer *trainer)
 {
     const struct rmj_signal *signal = &trainer->state->signal;
-    char what[LINE_SIZE], reason[LINE_SIZE];
+    struct rmj_scan_finding finding;
+    char what[LINE_SIZE], where[LINE_SIZE] = "where  all files; no range of rows stands out", reason[2 * LINE_SIZE];
+    const char *likely = "likely labels shuffled, or answers joined to other prompts; else a learning rate near zero";
     double percent = 50.0 * (double)signal->right_twice / (double)signal->pairs;
+    int64_t run = rmj_scan_suspect(trainer->scan, rmj_state_scan(trainer->state));
     snprintf(what, sizeof what, "what   %.1f %% of the last %llu pairs were right before they were learnt: chance",
              percent, (unsigned long long)signal->pairs);
-    snprintf(reason, sizeof reason, "the labels carry no signal: %.1f %% of the last %llu pairs were right", percent,
-             (unsigned long long)signal->pairs);
-    const char *lines[] = {
-        what, "where  all files; no range of rows stands out",
-        "likely labels shuffled, or chosen and rejected joined with other prompts; else a learning rate near zero",
-        "mend   look at some rows by eye, fix the labels, submit a new job; train.margin_watch: false goes on "
-        "regardless"};
+    int named = run >= 0 && rmj_scan_pinpoint(trainer->scan, (uint32_t)run, trainer->state->step, trainer->pair_margins,
+                                              &finding, NULL) == RMJ_OK;
+    if (named) {
+        likely = describe_disagreement(trainer, &finding, where, sizeof where);
+    }
+    snprintf(reason, sizeof reason, "the labels carry no signal: %.1f %% of the last %llu pairs were right%s%s",
+             percent, (unsigned long long)signal->pairs, named ? "; " : "", named ? where + strlen("where  ") : "");
+    const char *lines[] = {what, where, likely,
+                           "mend   look at some rows by eye, fix the labels, submit a new job; train.margin_watch: "
+                           "false goes on regardless"};
     tell(trainer, reason, lines, RMJ_COUNT(lines));
 }
 

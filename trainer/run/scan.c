@@ -6,20 +6,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BLOCKS_PER_FILE_MAX 64u
+#define BLOCKS_PER_FILE_MAX 48u
 #define PAIRS_PER_BLOCK_MIN 8u
 #define UNIT_COUNT_MAX 1024u
-#define RUN_COUNT_MAX 2080u // every run of 64 blocks
+#define RUN_COUNT_MAX 1176u // every run of 48 blocks
 // A margin counts at most this many mean sizes of its step, a direction this many standard deviations.
 #define MARGIN_MAX 3.0
 #define DIRECTION_MAX 4.0
-// The direction is that of about so many pairs: of this step, and with small batches of those before.
-#define DIRECTION_PAIRS 64.0
+// Steps are taken together until there are so many pairs, enough for a direction.
+#define WINDOW_PAIRS 64u
 // Squares of the rest under this are too few pairs for a direction.
 #define DIRECTION_SQUARE_MIN 8.0
 // Where the mixture is tightest: some forty pairs with a clear direction.
 #define MIXTURE 256.0
-#define ALARM_BITS 20 // false alarms of a job: 2^-20
+#define ALARM_BITS 20  // false alarms of a job: 2^-20
+#define SUSPECT_BITS 7 // of a job that has failed anyway: under 1 %
 #define LN_2 0.69314718055994530942
 // It must also matter: of the weighted margins at least 60 % go against the rest, 40 % with it.
 #define DISAGREEMENT_MIN 0.2
@@ -30,18 +31,20 @@
 #define NEARLY_NONE 0.1
 
 struct block {
-    double sum, square; // of recent margins
+    double sum, square, size; // of a window's margins: sum, of squares, of absolute values
 };
 struct run {
-    double sum, square, size; // of margins times direction: sum, of squares, of absolute values
+    double sum, size;     // of margins times direction, and of their absolute values
+    double spread;        // variance of the sum when the signs of the run's margins are chance
+    double spread_others; // when those of the others are
 };
 
 struct rmj_scan {
     struct rmj_scan_place *places; // [pair_count]
     uint64_t *step_firsts;         // [step_count + 1]
+    uint32_t *window_firsts;       // [step_count] first step of the window that a step is in
     uint32_t *block_of;            // [pair_count]
     uint32_t *unit_firsts;         // [unit_count + 1] blocks
-    struct run *step_blocks;       // [block_count] margins of one step
     uint64_t pair_count;
     uint32_t step_count, file_count, unit_count, block_count, run_count;
 };
@@ -92,6 +95,17 @@ static void place_pairs(struct rmj_scan *scan, uint64_t *unit_pairs, uint64_t *u
     }
 }
 
+static void cut_windows(struct rmj_scan *scan)
+{
+    uint32_t first = 1;
+    for (uint32_t step = 1; step <= scan->step_count; step++) {
+        if (scan->step_firsts[step - 1] - scan->step_firsts[first - 1] >= WINDOW_PAIRS) {
+            first = step;
+        }
+        scan->window_firsts[step - 1] = first;
+    }
+}
+
 enum rmj_status rmj_scan_create(struct rmj_scan **out, const struct rmj_scan_options *options, struct rmj_error *err)
 {
     RMJ_ASSERT(options->pair_count > 0 && options->file_count > 0 && options->step_count > 0);
@@ -103,10 +117,11 @@ enum rmj_status rmj_scan_create(struct rmj_scan **out, const struct rmj_scan_opt
         scan->places = malloc(options->pair_count * sizeof *scan->places);
         scan->block_of = malloc(options->pair_count * sizeof *scan->block_of);
         scan->step_firsts = malloc((options->step_count + 1u) * sizeof *scan->step_firsts);
+        scan->window_firsts = malloc(options->step_count * sizeof *scan->window_firsts);
         scan->unit_firsts = malloc((units + 1u) * sizeof *scan->unit_firsts);
     }
     if (scan == NULL || unit_pairs == NULL || unit_rows == NULL || scan->places == NULL || scan->block_of == NULL ||
-        scan->step_firsts == NULL || scan->unit_firsts == NULL) {
+        scan->step_firsts == NULL || scan->window_firsts == NULL || scan->unit_firsts == NULL) {
         status = rmj_fail(err, RMJ_NO_MEMORY, "no memory for the places of %llu pairs",
                           (unsigned long long)options->pair_count);
         goto out;
@@ -118,11 +133,7 @@ enum rmj_status rmj_scan_create(struct rmj_scan **out, const struct rmj_scan_opt
     scan->file_count = options->file_count;
     scan->unit_count = units;
     place_pairs(scan, unit_pairs, unit_rows);
-    scan->step_blocks = malloc(scan->block_count * sizeof *scan->step_blocks);
-    if (scan->step_blocks == NULL) {
-        status = rmj_fail(err, RMJ_NO_MEMORY, "no memory for %u blocks of rows", scan->block_count);
-        goto out;
-    }
+    cut_windows(scan);
     *out = scan;
     scan = NULL;
 out:
@@ -137,9 +148,9 @@ void rmj_scan_destroy(struct rmj_scan *scan)
     if (scan != NULL) {
         free(scan->places);
         free(scan->step_firsts);
+        free(scan->window_firsts);
         free(scan->block_of);
         free(scan->unit_firsts);
-        free(scan->step_blocks);
         free(scan);
     }
 }
@@ -164,42 +175,40 @@ static double scale_of(const float *margins, uint64_t count)
     return isfinite(size) ? size / (double)count : 0;
 }
 
-// Share of the past that stays in the direction.
-static double keep_of(uint64_t pair_count)
-{
-    return (double)pair_count < DIRECTION_PAIRS ? 1 - (double)pair_count / DIRECTION_PAIRS : 0;
-}
-
 static double direction_of(double sum, double square)
 {
     return square < DIRECTION_SQUARE_MIN ? 0 : clamp(sum / sqrt(square), DIRECTION_MAX);
 }
 
-static void take_margins(struct rmj_scan *scan, struct block *blocks, uint64_t first, uint64_t count,
-                         const float *margins)
+static int ends_window(const struct rmj_scan *scan, uint32_t step)
 {
-    double scale = scale_of(margins + first, count), keep = keep_of(count);
-    memset(scan->step_blocks, 0, scan->block_count * sizeof *scan->step_blocks);
-    for (uint64_t i = first; scale > 0 && i < first + count; i++) {
-        struct run *block = &scan->step_blocks[scan->block_of[i]];
+    return step == scan->step_count || scan->window_firsts[step] == step + 1;
+}
+
+static void take_margins(const struct rmj_scan *scan, struct block *blocks, uint32_t step, const float *margins)
+{
+    uint64_t first = scan->step_firsts[step - 1], end = scan->step_firsts[step];
+    double scale = scale_of(margins + first, end - first);
+    if (scan->window_firsts[step - 1] == step) {
+        memset(blocks, 0, scan->block_count * sizeof *blocks);
+    }
+    for (uint64_t i = first; scale > 0 && i < end; i++) {
+        struct block *block = &blocks[scan->block_of[i]];
         double margin = clamp((double)margins[i] / scale, MARGIN_MAX);
         block->sum += margin;
         block->square += margin * margin;
         block->size += fabs(margin);
     }
-    for (uint32_t i = 0; i < scan->block_count; i++) {
-        blocks[i].sum = keep * blocks[i].sum + scan->step_blocks[i].sum;
-        blocks[i].square = keep * blocks[i].square + scan->step_blocks[i].square;
-    }
 }
 
 // How far beyond its bound a run's sum has fallen, as a ratio of squares; 0 when it has not, or when it is too little
-// to matter. Logarithms as whole powers of two: rounded up, and the same everywhere.
-static double alarm_of(const struct run *run, int run_bits)
+// to matter. The bound's chance is 2^-bits. Logarithms as whole powers of two: rounded up, and the same everywhere.
+static double alarm_of(const struct run *run, int bits)
 {
     int exponent;
-    (void)frexp(1 + run->square / MIXTURE, &exponent);
-    double bound = (run->square + MIXTURE) * LN_2 * (2 * (ALARM_BITS + run_bits) + exponent);
+    double spread = run->spread > run->spread_others ? run->spread : run->spread_others;
+    (void)frexp(1 + spread / MIXTURE, &exponent);
+    double bound = (spread + MIXTURE) * LN_2 * (2 * bits + exponent);
     int disagrees = run->sum < 0 && -run->sum >= DISAGREEMENT_MIN * run->size && run->sum * run->sum >= bound;
     return disagrees ? run->sum * run->sum / bound : 0;
 }
@@ -207,30 +216,29 @@ static double alarm_of(const struct run *run, int run_bits)
 // All runs from one first block on.
 struct sweep {
     const struct block *blocks;
-    const struct run *step_blocks;
     struct block total;
     struct run *runs; // of (first, first), (first, first + 1), ...
     uint32_t first, end;
-    int run_bits;
+    int bits;
 };
 
 static double sweep_runs(const struct sweep *sweep, uint32_t *worst)
 {
-    struct block recent = {0};
-    struct run step = {0};
+    struct block inside = {0};
     double most = 0;
     for (uint32_t last = sweep->first; last < sweep->end; last++) {
         struct run *run = &sweep->runs[last - sweep->first];
-        recent.sum += sweep->blocks[last].sum;
-        recent.square += sweep->blocks[last].square;
-        step.sum += sweep->step_blocks[last].sum;
-        step.square += sweep->step_blocks[last].square;
-        step.size += sweep->step_blocks[last].size;
-        double direction = direction_of(sweep->total.sum - recent.sum, sweep->total.square - recent.square);
-        run->sum += direction * step.sum;
-        run->square += direction * direction * step.square;
-        run->size += fabs(direction) * step.size;
-        double alarm = alarm_of(run, sweep->run_bits);
+        inside.sum += sweep->blocks[last].sum;
+        inside.square += sweep->blocks[last].square;
+        inside.size += sweep->blocks[last].size;
+        double direction = direction_of(sweep->total.sum - inside.sum, sweep->total.square - inside.square);
+        if (direction != 0) {
+            run->sum += direction * inside.sum;
+            run->spread += direction * direction * inside.square;
+            run->spread_others += inside.sum * inside.sum;
+            run->size += fabs(direction) * inside.size;
+        }
+        double alarm = alarm_of(run, sweep->bits);
         if (alarm > most) {
             most = alarm;
             *worst = last - sweep->first;
@@ -252,12 +260,13 @@ int64_t rmj_scan_step(struct rmj_scan *scan, void *state, uint32_t step, const f
 {
     RMJ_ASSERT(step >= 1 && step <= scan->step_count);
     struct block *blocks = state;
-    uint64_t first_pair = scan->step_firsts[step - 1];
-    take_margins(scan, blocks, first_pair, scan->step_firsts[step] - first_pair, margins);
+    take_margins(scan, blocks, step, margins);
+    if (!ends_window(scan, step)) {
+        return -1;
+    }
     struct sweep sweep = {.blocks = blocks,
-                          .step_blocks = scan->step_blocks,
-                          .runs = (struct run *)(blocks + scan->block_count),
-                          .run_bits = bits_of(scan->run_count)};
+                          .runs = (struct run *)(void *)(blocks + scan->block_count),
+                          .bits = ALARM_BITS + bits_of(scan->run_count)};
     for (uint32_t i = 0; i < scan->block_count; i++) {
         sweep.total.sum += blocks[i].sum;
         sweep.total.square += blocks[i].square;
@@ -280,13 +289,30 @@ int64_t rmj_scan_step(struct rmj_scan *scan, void *state, uint32_t step, const f
     return found;
 }
 
+int64_t rmj_scan_suspect(const struct rmj_scan *scan, const void *state)
+{
+    const struct block *blocks = state;
+    const struct run *runs = (const struct run *)(const void *)(blocks + scan->block_count);
+    int64_t found = -1;
+    double most = 0;
+    for (uint32_t i = 0; i < scan->run_count; i++) {
+        double alarm = alarm_of(&runs[i], SUSPECT_BITS + bits_of(scan->run_count));
+        if (alarm > most) {
+            most = alarm;
+            found = i;
+        }
+    }
+    return found;
+}
+
 // --- what is told of a run ---
 
 struct known {
     struct rmj_scan_place place;
-    double weighted; // margin times direction of the others
-    double margin;   // in that direction
-    int inside, clear;
+    double scaled;   // margin over its step's mean size, clamped
+    double weighted; // that times the direction of the others
+    double margin;   // as it is, in that direction
+    int known, inside, clear;
 };
 
 // The consumed pairs in training order, and an index of them by place.
@@ -308,26 +334,43 @@ static int by_place(const void *a, const void *b)
     return (x->place.row > y->place.row) - (x->place.row < y->place.row);
 }
 
-// Weights of all pairs by the direction of those outside.
+static void weigh_pairs(struct telling *telling, uint64_t first, uint64_t end, double direction)
+{
+    for (uint64_t i = first; i < end; i++) {
+        struct known *pair = &telling->pairs[i];
+        pair->clear = pair->known && fabs(direction) >= DIRECTION_CLEAR;
+        pair->weighted = direction * pair->scaled;
+        pair->margin = pair->clear ? (direction < 0 ? -1 : 1) * (double)telling->margins[i] : 0;
+    }
+}
+
+// Weights of all pairs by the direction of those outside, window by window.
 static void weigh(struct telling *telling)
 {
+    const struct rmj_scan *scan = telling->scan;
     struct block rest = {0};
     for (uint32_t step = 1; step <= telling->step; step++) {
-        uint64_t first = telling->scan->step_firsts[step - 1], count = telling->scan->step_firsts[step] - first;
-        double scale = scale_of(telling->margins + first, count), keep = keep_of(count);
-        rest.sum *= keep;
-        rest.square *= keep;
-        for (uint64_t i = first; scale > 0 && i < first + count; i++) {
-            double margin = clamp((double)telling->margins[i] / scale, MARGIN_MAX);
-            rest.sum += telling->pairs[i].inside ? 0 : margin;
-            rest.square += telling->pairs[i].inside ? 0 : margin * margin;
+        for (uint64_t i = scan->step_firsts[step - 1]; i < scan->step_firsts[step]; i++) {
+            const struct known *pair = &telling->pairs[i];
+            rest.sum += pair->inside ? 0 : pair->scaled;
+            rest.square += pair->inside ? 0 : pair->scaled * pair->scaled;
         }
-        double direction = direction_of(rest.sum, rest.square);
-        for (uint64_t i = first; i < first + count; i++) {
-            struct known *pair = &telling->pairs[i];
-            pair->clear = scale > 0 && fabs(direction) >= DIRECTION_CLEAR;
-            pair->weighted = scale > 0 ? direction * clamp((double)telling->margins[i] / scale, MARGIN_MAX) : 0;
-            pair->margin = pair->clear ? (direction < 0 ? -1 : 1) * (double)telling->margins[i] : 0;
+        if (step == telling->step || ends_window(scan, step)) {
+            weigh_pairs(telling, scan->step_firsts[scan->window_firsts[step - 1] - 1], scan->step_firsts[step],
+                        direction_of(rest.sum, rest.square));
+            rest = (struct block){0};
+        }
+    }
+}
+
+static void scale_pairs(struct telling *telling)
+{
+    for (uint32_t step = 1; step <= telling->step; step++) {
+        uint64_t first = telling->scan->step_firsts[step - 1], end = telling->scan->step_firsts[step];
+        double scale = scale_of(telling->margins + first, end - first);
+        for (uint64_t i = first; scale > 0 && i < end; i++) {
+            telling->pairs[i].known = 1;
+            telling->pairs[i].scaled = clamp((double)telling->margins[i] / scale, MARGIN_MAX);
         }
     }
 }
@@ -437,6 +480,7 @@ enum rmj_status rmj_scan_pinpoint(const struct rmj_scan *scan, uint32_t run, uin
         first = telling.sorted[i]->inside && i < first ? i : first;
         end = telling.sorted[i]->inside ? i + 1 : end;
     }
+    scale_pairs(&telling);
     weigh(&telling);
     worst_rows(&telling, &first, &end);
     if (name_the_fewer(&telling, &first, &end)) {

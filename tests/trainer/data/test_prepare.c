@@ -283,6 +283,36 @@ static void plain_gzip_and_zstd_give_the_same_pairs(void **state)
     rmj_buf_deinit(&text);
 }
 
+static void a_set_of_repeated_rows_is_refused(void **state)
+{
+    (void)state;
+    // Some pairs, then another one again and again: more than half of the rows must be repeats.
+    static const struct {
+        int pairs, repeats, refused;
+        const char *message;
+    } sets[] = {
+        {8, 10, 0, NULL}, // 9 of 18
+        {7, 11, 1, "10 of 18 rows repeat an earlier row, the first at "},
+        {7, 11, 1, "train.jsonl:9, the same pair as "},
+        {4, 2, 0, "the 5 pairs are fewer than one batch of 8"},
+    };
+    for (size_t i = 0; i < RMJ_COUNT(sets); i++) {
+        struct rmj_buf text;
+        many_pairs(&text, sets[i].pairs);
+        for (int n = 0; n < sets[i].repeats; n++) {
+            rmj_buf_puts(&text, GOOD);
+        }
+        Rmjob__V1__PreparedRequest *result = prepare_text(rmj_buf_text(&text));
+        assert_int_equal(fixture_error_count(result->findings, result->n_findings), sets[i].refused);
+        assert_int_equal(result->plan == NULL, sets[i].refused);
+        if (sets[i].message != NULL) {
+            assert_true(fixture_has_finding(result->findings, result->n_findings, sets[i].message));
+        }
+        free_result(result);
+        rmj_buf_deinit(&text);
+    }
+}
+
 static void what_is_dropped_is_counted(void **state)
 {
     (void)state;
@@ -504,6 +534,7 @@ int main(void)
         cmocka_unit_test(files_as_a_whole_are_refused_by_name),
         cmocka_unit_test(plain_gzip_and_zstd_give_the_same_pairs),
         cmocka_unit_test(what_is_dropped_is_counted),
+        cmocka_unit_test(a_set_of_repeated_rows_is_refused),
         cmocka_unit_test(over_length_may_cut_the_prompt_or_refuse),
         cmocka_unit_test(no_pair_left_is_refused),
         cmocka_unit_test(a_margin_that_is_used_must_be_everywhere),

@@ -9,6 +9,7 @@
 #include <stdio.h>
 
 #include "base/rng.h"
+#include "base/status.h"
 #include "trainer/run/watch.h"
 
 enum { STEPS = 1000, RUNS = 3000, PAIRS = 32, FALL_AT = 500 };
@@ -130,12 +131,57 @@ static void one_wild_step_is_no_alarm(void **state)
     }
 }
 
+// Runs, of `runs`, in which the labels seem to carry no signal.
+static int absent(uint32_t pairs, double right, int ties, int runs)
+{
+    int found = 0;
+    for (int seed = 1; seed <= runs; seed++) {
+        struct rmj_signal signal = {0};
+        struct rmj_rng rng;
+        float margins[PAIRS];
+        rmj_rng_init(&rng, (uint64_t)seed, 1);
+        for (uint32_t at = 0; at < pairs; at += PAIRS) {
+            uint32_t count = pairs - at < PAIRS ? pairs - at : PAIRS;
+            for (uint32_t i = 0; i < count; i++) {
+                double sign = rmj_rng_uniform(&rng) < right ? 1 : -1;
+                margins[i] = ties ? 0 : (float)(sign * fabs(rmj_rng_normal(&rng)));
+            }
+            rmj_signal_take(&signal, margins, count);
+        }
+        assert_int_equal(signal.pairs, pairs);
+        found += rmj_signal_is_absent(&signal);
+    }
+    return found;
+}
+
+static void labels_without_signal_are_told_from_weak_ones(void **state)
+{
+    (void)state;
+    static const struct {
+        uint32_t pairs;
+        double right;
+        double least, most; // share of runs in which the signal is absent
+    } cases[] = {
+        {999, 0.5, 0, 0},      {1000, 0.5, 0.75, 1},    {1500, 0.5, 0.9, 1},   {4000, 0.5, 0.95, 1},
+        {20000, 0.5, 0.95, 1}, {1000, 0.55, 0, 0.02},   {2000, 0.55, 0, 0.02}, {3000, 0.55, 0, 0.002},
+        {20000, 0.55, 0, 0},   {20000, 0.52, 0, 0.001}, {1000, 0.65, 0, 0},    {4000, 0.4, 1, 1},
+    };
+    for (size_t i = 0; i < RMJ_COUNT(cases); i++) {
+        double share = absent(cases[i].pairs, cases[i].right, 0, 1000) / 1000.0;
+        printf("%5u pairs, %2.0f %% right: no signal in %.1f %% of runs\n", cases[i].pairs, 100 * cases[i].right,
+               100 * share);
+        assert_true(share >= cases[i].least && share <= cases[i].most);
+    }
+    assert_int_equal(absent(2000, 1, 1, 1), 1); // a model that scores everything alike
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(healthy_runs_raise_no_alarm),
         cmocka_unit_test(falls_are_seen_within_sixty_steps),
         cmocka_unit_test(one_wild_step_is_no_alarm),
+        cmocka_unit_test(labels_without_signal_are_told_from_weak_ones),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -297,6 +297,10 @@ static void run_published(struct rmj_service *service, struct message *message)
     struct rmj_event event =
         owner_event_of(outcome->version == NULL ? RMJ_EVENT_PUBLISH_FAILED : RMJ_EVENT_PUBLISHED, outcome->job);
     if (outcome->version != NULL) {
+        char kept[RMJ_PLACE_SIZE];
+        rmj_db_place_keep(service->db, outcome->version->store, kept);
+        free(outcome->version->store);
+        outcome->version->store = strdup(kept);
         rmj_batch_version(service->batch, outcome->version);
         rmj_batch_alias(service->batch, outcome->alias);
         rmj_batch_published(service->batch, outcome->job, outcome->version->name, outcome->version->version);

@@ -17,6 +17,7 @@
 #define LENGTH_MAX 131072u
 #define SOURCES_MAX 4096u
 #define FINDINGS_MAX 100u
+#define PLACE_LENGTH_MAX 1000u
 #define NUMBER_SIZE 32
 #define NAME_RULE "a letter, then letters, digits, '-', '_' or '.', at most 63 characters"
 
@@ -107,6 +108,10 @@ static void check_place(const char *field, const char *place, Rmjob__V1__Validat
 {
     if (is_blank(place)) {
         BAD(field, "%s is missing; give a local path or an s3:// prefix", field);
+        return;
+    }
+    if (strlen(place) >= PLACE_LENGTH_MAX) {
+        BAD(field, "%s has %zu bytes; at most %u", field, strlen(place), PLACE_LENGTH_MAX);
         return;
     }
     const char *scheme = strstr(place, "://");

@@ -262,15 +262,17 @@ static void make_token(char token[RMJ_DB_TOKEN_SIZE])
 static enum rmj_status keep(struct rmj_service *service, const struct submission *submission,
                             struct rmj_job_record *record, struct rmj_error *err)
 {
-    char token[RMJ_DB_TOKEN_SIZE];
+    char token[RMJ_DB_TOKEN_SIZE], checkpoint_store[RMJ_PLACE_SIZE], publish_store[RMJ_PLACE_SIZE];
     make_token(token);
+    rmj_db_place_keep(service->db, submission->spec->checkpoint->store, checkpoint_store);
+    rmj_db_place_keep(service->db, submission->spec->publish->store, publish_store);
     struct rmj_new_job job = {.record = record,
                               .spec = submission->spec,
                               .spec_digest = submission->digest,
                               .request_id = submission->request_id[0] == '\0' ? NULL : submission->request_id,
                               .rank_token = token,
-                              .checkpoint_store = submission->spec->checkpoint->store,
-                              .publish_store = submission->spec->publish->store,
+                              .checkpoint_store = checkpoint_store,
+                              .publish_store = publish_store,
                               .pinned = submission->checked->pinned};
     struct rmj_batch *batch = rmj_batch_create();
     enum rmj_status status = RMJ_CONFLICT;

@@ -217,6 +217,9 @@ enum rmj_status rmj_db_open(struct rmj_db **db_out, const char *path, struct rmj
     if (db == NULL) {
         return rmj_fail(err, RMJ_NO_MEMORY, "no memory for the database");
     }
+    const char *slash = strrchr(path, '/');
+    db->directory = slash == NULL ? strdup("./") : strndup(path, (size_t)(slash - path) + 1);
+    RMJ_ASSERT(db->directory != NULL);
     pthread_mutex_init(&db->write_lock, NULL);
     pthread_mutex_init(&db->read_lock, NULL);
     enum rmj_status status = RMJ_OK;
@@ -249,7 +252,15 @@ void rmj_db_close(struct rmj_db *db)
     sqlite3_close(db->writer);
     pthread_mutex_destroy(&db->write_lock);
     pthread_mutex_destroy(&db->read_lock);
+    free(db->directory);
     free(db);
+}
+
+void rmj_db_place_keep(const struct rmj_db *db, const char *place, char *kept)
+{
+    size_t length = strlen(db->directory);
+    int below = strncmp(place, db->directory, length) == 0;
+    snprintf(kept, RMJ_PLACE_SIZE, "%s%s", below ? DB_OWN_PLACE : "", below ? place + length : place);
 }
 
 static int bind(sqlite3_stmt *statement, int index, const struct value *value)

@@ -24,6 +24,8 @@
 // STEP events kept for each job; other events are kept for ever.
 #define RMJ_DB_STEP_EVENTS_MAX 512
 #define RMJ_DB_TOKEN_SIZE 65
+// Of a store's path or URL. A spec holds at most 1000 bytes; a state directory less, as its socket's path must fit.
+#define RMJ_PLACE_SIZE 1280
 #define RMJ_DB_BATCH_MAX 4096
 
 struct rmj_db;
@@ -95,6 +97,11 @@ void rmj_batch_policy(struct rmj_batch *batch, const Rmjob__V1__Policy *policy);
 void rmj_batch_version(struct rmj_batch *batch, const Rmjob__V1__ModelVersion *version);
 void rmj_batch_alias(struct rmj_batch *batch, const Rmjob__V1__Alias *alias);
 
+// Stores below the folder that the database is in are written relative to it ("state:artifacts"), so that the folder
+// can be moved as one. Whoever writes a place passes it through this; whatever is read here is whole again. kept: at
+// least RMJ_PLACE_SIZE.
+void rmj_db_place_keep(const struct rmj_db *db, const char *place, char *kept);
+
 // ---- reading ----
 
 // RMJ_NOT_FOUND names the job. *job: free with rmjob__v1__job__free_unpacked.
@@ -112,7 +119,7 @@ RMJ_MUST_USE enum rmj_status rmj_db_part(struct rmj_db *db, const char *job, enu
                                          ProtobufCMessage **message, struct rmj_error *err);
 struct rmj_job_places {
     char rank_token[RMJ_DB_TOKEN_SIZE];
-    char checkpoint_store[1024], publish_store[1024];
+    char checkpoint_store[RMJ_PLACE_SIZE], publish_store[RMJ_PLACE_SIZE];
     int cleaned;
     Rmjob__V1__JobState state;
 };

@@ -52,6 +52,7 @@ enum read_statement {
 };
 
 struct rmj_db {
+    char *directory; // that the file is in, with a '/' behind it; immutable
     pthread_mutex_t write_lock;
     sqlite3 *writer;               // write_lock
     sqlite3_stmt *writes[W_COUNT]; // write_lock
@@ -80,6 +81,10 @@ struct rmj_batch {
     struct write *items;
     size_t count, capacity;
 };
+
+// What stands for the folder of the database in a place. No place of a spec begins with it: those are whole paths or
+// URLs.
+#define DB_OWN_PLACE "state:"
 
 // Status class of an SQLite result, with SQLite's own words.
 enum rmj_status db_fail(sqlite3 *handle, int code, const char *what, struct rmj_error *err);

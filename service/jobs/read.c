@@ -1,4 +1,5 @@
 // Reading. Every function takes the reader's lock for as long as its statement runs, and copies out.
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -273,6 +274,13 @@ enum rmj_status rmj_db_part(struct rmj_db *db, const char *job, enum rmj_job_par
     return no_job(status, job, err);
 }
 
+// The place as it is now; what is too long for `out` cannot have been written.
+static void whole_place(const struct rmj_db *db, const char *kept, char out[RMJ_PLACE_SIZE])
+{
+    int own = strncmp(kept, DB_OWN_PLACE, strlen(DB_OWN_PLACE)) == 0;
+    snprintf(out, RMJ_PLACE_SIZE, "%s%s", own ? db->directory : "", own ? kept + strlen(DB_OWN_PLACE) : kept);
+}
+
 enum rmj_status rmj_db_places(struct rmj_db *db, const char *job, struct rmj_job_places *places, struct rmj_error *err)
 {
     sqlite3_stmt *statement = begin(db, R_PLACES);
@@ -280,8 +288,11 @@ enum rmj_status rmj_db_places(struct rmj_db *db, const char *job, struct rmj_job
     enum rmj_status status = next(db, statement, err);
     if (status == RMJ_OK) {
         copy_text(places->rank_token, sizeof places->rank_token, statement, 0);
-        copy_text(places->checkpoint_store, sizeof places->checkpoint_store, statement, 1);
-        copy_text(places->publish_store, sizeof places->publish_store, statement, 2);
+        char kept[RMJ_PLACE_SIZE];
+        copy_text(kept, sizeof kept, statement, 1);
+        whole_place(db, kept, places->checkpoint_store);
+        copy_text(kept, sizeof kept, statement, 2);
+        whole_place(db, kept, places->publish_store);
         places->cleaned = sqlite3_column_int(statement, 3);
         places->state = (Rmjob__V1__JobState)sqlite3_column_int(statement, 4);
     }
@@ -474,17 +485,29 @@ static Rmjob__V1__Model *model_called(Rmjob__V1__ListModelsResponse *models, con
     return model;
 }
 
-static void take_version(Rmjob__V1__ListModelsResponse *models, ProtobufCMessage *message)
+static void place_version(const struct rmj_db *db, Rmjob__V1__ModelVersion *version)
+{
+    char whole[RMJ_PLACE_SIZE];
+    if (version != NULL && version->store != NULL) {
+        whole_place(db, version->store, whole);
+        free(version->store);
+        version->store = duplicate(whole);
+    }
+}
+
+static void take_version(const struct rmj_db *db, Rmjob__V1__ListModelsResponse *models, ProtobufCMessage *message)
 {
     Rmjob__V1__ModelVersion *version = (Rmjob__V1__ModelVersion *)message;
+    place_version(db, version);
     Rmjob__V1__Model *model = model_called(models, version->name);
     model->versions = realloc(model->versions, (model->n_versions + 1) * sizeof *model->versions);
     RMJ_ASSERT(model->versions != NULL);
     model->versions[model->n_versions++] = version;
 }
 
-static void take_alias(Rmjob__V1__ListModelsResponse *models, ProtobufCMessage *message)
+static void take_alias(const struct rmj_db *db, Rmjob__V1__ListModelsResponse *models, ProtobufCMessage *message)
 {
+    (void)db;
     Rmjob__V1__Alias *alias = (Rmjob__V1__Alias *)message;
     Rmjob__V1__Model *model = model_called(models, alias->name);
     model->aliases = realloc(model->aliases, (model->n_aliases + 1) * sizeof *model->aliases);
@@ -494,7 +517,8 @@ static void take_alias(Rmjob__V1__ListModelsResponse *models, ProtobufCMessage *
 
 static enum rmj_status read_models(struct rmj_db *db, enum read_statement which, const char *name,
                                    const ProtobufCMessageDescriptor *descriptor,
-                                   void (*take)(Rmjob__V1__ListModelsResponse *models, ProtobufCMessage *message),
+                                   void (*take)(const struct rmj_db *db, Rmjob__V1__ListModelsResponse *models,
+                                                ProtobufCMessage *message),
                                    Rmjob__V1__ListModelsResponse *models, struct rmj_error *err)
 {
     sqlite3_stmt *statement = begin(db, which);
@@ -506,7 +530,7 @@ static enum rmj_status read_models(struct rmj_db *db, enum read_statement which,
         if (status != RMJ_OK || message == NULL) {
             break;
         }
-        take(models, message);
+        take(db, models, message);
     }
     end(db, statement);
     return status == RMJ_NOT_FOUND ? RMJ_OK : status;
@@ -543,6 +567,7 @@ enum rmj_status rmj_db_version(struct rmj_db *db, const char *name, uint32_t ver
     enum rmj_status status = next(db, statement, err);
     if (status == RMJ_OK) {
         status = unpack(statement, 0, &rmjob__v1__model_version__descriptor, (ProtobufCMessage **)found, err);
+        place_version(db, *found);
     }
     end(db, statement);
     if (status == RMJ_NOT_FOUND && version == 0) {

@@ -173,6 +173,21 @@ static void every_broken_spec_names_its_field_and_the_mend(void **state)
     }
 }
 
+static void a_place_longer_than_what_is_kept_is_refused(void **state)
+{
+    (void)state;
+    Rmjob__V1__JobSpec *spec = parse(sound);
+    free(spec->publish->store);
+    spec->publish->store = malloc(1001);
+    memset(spec->publish->store, '/', 1000);
+    spec->publish->store[1000] = '\0';
+    Rmjob__V1__ValidateResponse *reply = check(spec);
+    assert_int_equal(reply->n_findings, 1);
+    assert_non_null(strstr(reply->findings[0]->message, "publish.store has 1000 bytes"));
+    rmjob__v1__validate_response__free_unpacked(reply, NULL);
+    rmjob__v1__job_spec__free_unpacked(spec, NULL);
+}
+
 static void an_empty_spec_gets_all_its_findings_at_once(void **state)
 {
     (void)state;
@@ -268,6 +283,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_sound_spec_has_no_findings),
         cmocka_unit_test(every_broken_spec_names_its_field_and_the_mend),
+        cmocka_unit_test(a_place_longer_than_what_is_kept_is_refused),
         cmocka_unit_test(an_empty_spec_gets_all_its_findings_at_once),
         cmocka_unit_test(defaults_fill_what_is_silent_and_change_nothing_else),
         cmocka_unit_test(a_store_that_cannot_be_made_is_refused_and_one_that_can_is_not_made),

@@ -352,6 +352,57 @@ static void kill_9_at_every_write_leaves_whole_batches(void **state)
     }
 }
 
+static void places_inside_move_with_the_folder_and_others_stay(void **state)
+{
+    (void)state;
+    struct rmj_db *db = open_db();
+    struct rmj_batch *batch = rmj_batch_create();
+    struct rmj_job_record record = record_of("rm-1");
+    Rmjob__V1__JobSpec spec = RMJOB__V1__JOB_SPEC__INIT;
+    Rmjob__V1__ModelVersion version = RMJOB__V1__MODEL_VERSION__INIT;
+    char inside[80], moved[80], kept[RMJ_PLACE_SIZE], name[] = "support-rm", outside[] = "s3://bucket/artifacts";
+    snprintf(inside, sizeof inside, "%s/artifacts", directory);
+    rmj_db_place_keep(db, outside, kept);
+    assert_string_equal(kept, outside);
+    rmj_db_place_keep(db, inside, kept);
+    struct rmj_new_job job = {.record = &record,
+                              .spec = &spec,
+                              .spec_digest = "ab",
+                              .rank_token = "token",
+                              .checkpoint_store = outside,
+                              .publish_store = kept};
+    rmj_batch_new_job(batch, &job);
+    version.name = version.job = name;
+    version.has_version = version.version = 1;
+    version.store = kept;
+    rmj_batch_version(batch, &version);
+    apply(db, batch);
+    rmj_batch_destroy(batch);
+    for (int moves = 0; moves < 2; moves++) {
+        struct rmj_job_places places = {0};
+        Rmjob__V1__ModelVersion *found = NULL;
+        Rmjob__V1__ListModelsResponse *models = NULL;
+        assert_int_equal(rmj_db_places(db, "rm-1", &places, NULL), RMJ_OK);
+        assert_string_equal(places.checkpoint_store, outside);
+        assert_string_equal(places.publish_store, inside);
+        assert_int_equal(rmj_db_version(db, name, 1, &found, NULL), RMJ_OK);
+        assert_string_equal(found->store, inside);
+        rmjob__v1__model_version__free_unpacked(found, NULL);
+        assert_int_equal(rmj_db_models(db, NULL, &models, NULL), RMJ_OK);
+        assert_string_equal(models->models[0]->versions[0]->store, inside);
+        rmjob__v1__list_models_response__free_unpacked(models, NULL);
+        rmj_db_close(db);
+        snprintf(moved, sizeof moved, "%s-moved", directory);
+        if (moves == 0) {
+            assert_int_equal(rename(directory, moved), 0);
+            memcpy(directory, moved, strlen(moved) + 1);
+            snprintf(path, sizeof path, "%s/rmjobd.db", directory);
+            snprintf(inside, sizeof inside, "%s/artifacts", directory);
+            db = open_db();
+        }
+    }
+}
+
 static void models_and_aliases_are_listed_and_resolved(void **state)
 {
     (void)state;
@@ -409,6 +460,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(a_newer_schema_is_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_file_that_is_no_database_is_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(kill_9_at_every_write_leaves_whole_batches, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(places_inside_move_with_the_folder_and_others_stay, set_up, tear_down),
         cmocka_unit_test_setup_teardown(models_and_aliases_are_listed_and_resolved, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

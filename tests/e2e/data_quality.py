@@ -6,6 +6,7 @@ import json, pathlib, random, re, sys, tempfile
 from harness import check, make_example, run_cases, service, spec_of
 
 PAIRS = 3000
+TRAIN = {"epochs": 1, "global_batch_pairs": 32, "learning_rate": 2e-3, "seed": 7}
 example = pathlib.Path(tempfile.mkdtemp(prefix="rmjob-quality-"))
 
 
@@ -33,7 +34,7 @@ def main():
     with service() as one:
         def run(name, paths, order="shuffled", watch=True):
             spec = spec_of(example, name=name, publish={"name": name, "alias": "candidate"},
-                           train={"epochs": 1, "global_batch_pairs": 32, "learning_rate": 2e-3, "seed": 7, "margin_watch": watch})
+                           train=TRAIN | {"margin_watch": watch})
             spec["data"] |= {"train": [{"path": str(path)} for path in paths], "order": order}
             spec["checkpoint"]["interval"] = "20"
             path = one.directory / f"{name}.json"
@@ -109,8 +110,24 @@ def main():
                 check(part in result.stderr, f"'{part}' is not in: {result.stderr}")
             check(one.ranks(result.stdout.strip()) == [], "a rank was started")
 
+        def a_killed_rank_changes_nothing_of_it():
+            calm, _ = explained("calm", run("calm", [swap_range("middle.jsonl", 1201, 1800)]))
+            once = example / "fired"
+            with service({"RMJOB_FAULT": "vote@9=kill", "RMJOB_FAULT_ONCE": str(once)}) as other:
+                spec = spec_of(example, ranks=2, min_ranks=2, train=TRAIN, publish={"name": "killed", "alias": "candidate"})
+                spec["data"]["train"] = [{"path": str(example / "middle.jsonl")}]
+                job = other.submit(spec)
+                view = other.wait(job)
+                check(once.exists(), "the fault never fired: this case tested nothing")
+                check(view["state"] == "FAILED_DATA", f"{view['state']}: {view['reason']}")
+                text = other.cli("explain", job).stdout
+                step = re.search(r"by step \d+,", calm["what"]).group(0)
+                check(step in text, f"undisturbed it was seen {step} with a kill: {text}")
+                check(f"{example}/middle.jsonl rows" in text, text)
+
         cases = (healthy_data_passes, healthy_data_in_given_order_passes, shuffled_labels, swapped_from_a_row_on, swapped_from_the_middle_on,
-                 swapped_from_a_row_on_in_given_order, swapped_in_the_middle, a_whole_file_swapped, the_watch_can_be_turned_off, duplicated_rows)
+                 swapped_from_a_row_on_in_given_order, swapped_in_the_middle, a_whole_file_swapped, a_killed_rank_changes_nothing_of_it,
+                 the_watch_can_be_turned_off, duplicated_rows)
         only = sys.argv[1:]
         run_cases([(f.__name__.replace("_", " "), f) for f in cases if not only or f.__name__ in only])
 

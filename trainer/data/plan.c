@@ -297,6 +297,8 @@ static void fill_info(struct rmj_plan *plan)
     memcpy(plan->info.pairs_sum.bytes, header->pairs_sum, sizeof header->pairs_sum);
     memcpy(plan->info.base_digest.bytes, header->base_digest, sizeof header->base_digest);
     memcpy(plan->info.companions_digest.bytes, header->companions_digest, sizeof header->companions_digest);
+    memcpy(plan->info.benchmark_digest.bytes, header->benchmark_digest, sizeof header->benchmark_digest);
+    memcpy(plan->info.heldout_digest.bytes, header->heldout_digest, sizeof header->heldout_digest);
     struct rmj_digest spec;
     memcpy(spec.bytes, header->spec_digest, sizeof spec.bytes);
     rmj_digest_hex(&spec, plan->info.spec_digest);

@@ -23,10 +23,12 @@ struct rmj_plan_info {
     uint32_t item_count_max;          // of a pack
     uint32_t branch_count_max;        // of a pack
     int32_t pad_token;
-    int vocabulary_grows;                  // 1 when the pad token is a new row after the base model's vocabulary
-    struct rmj_digest pairs_sum;           // sum modulo 2^256 of all pair digests, little-endian bytes
-    struct rmj_digest base_digest;         // rmj_model_files_digest of the base model, whole: what every rank must find
-    struct rmj_digest companions_digest;   // and of its files beside the weights
+    int vocabulary_grows;                // 1 when the pad token is a new row after the base model's vocabulary
+    struct rmj_digest pairs_sum;         // sum modulo 2^256 of all pair digests, little-endian bytes
+    struct rmj_digest base_digest;       // rmj_model_files_digest of the base model, whole: what every rank must find
+    struct rmj_digest companions_digest; // and of its files beside the weights
+    struct rmj_digest benchmark_digest;  // of what the evaluation reads; trainer/data/pins.h
+    struct rmj_digest heldout_digest;
     char spec_digest[RMJ_DIGEST_HEX_SIZE]; // SHA-256 of the packed JobSpec message
 };
 

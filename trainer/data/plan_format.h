@@ -1,6 +1,6 @@
 // The plan object's bytes, and how they are made. Little-endian.
 //
-//   [ header 352 bytes | paths | pairs | tokens | steps | packs | items ]
+//   [ header 416 bytes | paths | pairs | tokens | steps | packs | items ]
 //
 // Each section is one zstd frame (level 3) right after the one before. Raw contents:
 //   paths   file_count NUL-terminated texts, as the spec (or the glob it holds) names them
@@ -68,6 +68,8 @@ struct rmj_plan_header {
     uint8_t spec_digest[RMJ_DIGEST_SIZE];
     uint8_t base_digest[RMJ_DIGEST_SIZE];       // of the base model's files
     uint8_t companions_digest[RMJ_DIGEST_SIZE]; // of those beside the weights
+    uint8_t benchmark_digest[RMJ_DIGEST_SIZE];  // zero when there is none
+    uint8_t heldout_digest[RMJ_DIGEST_SIZE];
     struct rmj_plan_section sections[RMJ_PLAN_SECTION_COUNT];
 };
 
@@ -89,9 +91,9 @@ struct rmj_plan_step_record {
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the plan is written as it lies in memory");
 _Static_assert(sizeof(struct rmj_plan_section) == 24, "layout of a plan section");
-_Static_assert(sizeof(struct rmj_plan_header) == 352, "layout of the plan header");
+_Static_assert(sizeof(struct rmj_plan_header) == 416, "layout of the plan header");
 _Static_assert(offsetof(struct rmj_plan_header, pairs_sum) == 80, "layout of the plan header");
-_Static_assert(offsetof(struct rmj_plan_header, sections) == 208, "layout of the plan header");
+_Static_assert(offsetof(struct rmj_plan_header, sections) == 272, "layout of the plan header");
 _Static_assert(sizeof(struct rmj_plan_pair) == 32, "layout of a plan pair");
 _Static_assert(sizeof(struct rmj_plan_step_record) == 16, "layout of a plan step");
 
@@ -109,7 +111,7 @@ struct rmj_plan_input {
     uint32_t attention_divisor;
     int32_t pad_token;
     int vocabulary_grows;
-    struct rmj_digest spec_digest, base_digest, companions_digest;
+    struct rmj_digest spec_digest, base_digest, companions_digest, benchmark_digest, heldout_digest;
 };
 
 // Appends the object's bytes to `out`. RMJ_DATA when a step needs more packs than the sums can hold.

@@ -223,6 +223,8 @@ static void begin_header(struct rmj_plan_header *header, const struct rmj_plan_i
     memcpy(header->spec_digest, input->spec_digest.bytes, sizeof header->spec_digest);
     memcpy(header->base_digest, input->base_digest.bytes, sizeof header->base_digest);
     memcpy(header->companions_digest, input->companions_digest.bytes, sizeof header->companions_digest);
+    memcpy(header->benchmark_digest, input->benchmark_digest.bytes, sizeof header->benchmark_digest);
+    memcpy(header->heldout_digest, input->heldout_digest.bytes, sizeof header->heldout_digest);
 }
 
 enum rmj_status rmj_plan_write(const struct rmj_plan_input *input, struct rmj_buf *out, struct rmj_error *err)

@@ -272,6 +272,13 @@ static enum rmj_status write_plan(struct preparation *preparation, struct rmj_bu
         .base_digest = preparation->base_digest,
         .companions_digest = preparation->companions_digest,
     };
+    const Rmjob__V1__PlanSummary *summary = preparation->summary;
+    if (summary->benchmark_digest != NULL) {
+        RMJ_ASSERT(rmj_digest_from_hex(&input.benchmark_digest, summary->benchmark_digest));
+    }
+    if (summary->heldout_digest != NULL) {
+        RMJ_ASSERT(rmj_digest_from_hex(&input.heldout_digest, summary->heldout_digest));
+    }
     rmj_spec_digest(preparation->spec, &input.spec_digest);
     enum rmj_status status = rmj_plan_write(&input, out, err);
     free(order);

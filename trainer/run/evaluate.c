@@ -7,6 +7,7 @@
 #include "base/fault.h"
 #include "base/fs.h"
 #include "storage/artifact/artifact.h"
+#include "trainer/data/pins.h"
 #include "trainer/data/template.h"
 #include "trainer/eval/eval.h"
 #include "trainer/run/collective.h"
@@ -235,13 +236,9 @@ enum rmj_status rmj_evaluate(struct rmj_trainer *trainer, struct rmj_error *err)
     RMJ_GO(check_proof(trainer, err));
     RMJ_GO(share_listing(trainer, &listing, err));
     RMJ_GO(fetch(trainer, listing, directory, &root, err));
-    status = rmj_eval_open(&eval, trainer->spec, directory, err);
-    if (status == RMJ_NOT_FOUND) {
-        // Retries would not bring it back.
-        status = rmj_fail(err, RMJ_DATA, "the benchmark or a held-out file is gone since the job was prepared: %s",
-                          err->message);
-    }
-    RMJ_GO(status);
+    // What is scored is what was pinned: the report names the pins.
+    RMJ_GO(rmj_pins_check_evaluation(trainer->spec, trainer->info, err));
+    RMJ_GO(rmj_eval_open(&eval, trainer->spec, directory, err));
     scores = calloc(rmj_eval_score_count(eval) + 1u, sizeof(float));
     all = calloc((size_t)rmj_eval_score_count(eval) * gen->world + 1u, sizeof(float));
     if (scores == NULL || all == NULL) {

@@ -103,7 +103,10 @@ static int is_hopeless(enum rmj_status status)
 static void fail_hopeless(struct rmj_trainer *trainer, uint32_t generation, enum rmj_status status,
                           const struct rmj_error *err)
 {
-    const char *lines[] = {"what   a rank cannot start on this job", err->message};
+    char what[RMJ_ERROR_MESSAGE_SIZE + 8];
+    snprintf(what, sizeof what, "what   %s", err->message);
+    const char *lines[] = {what, status == RMJ_NO_MEMORY ? "mend   give the ranks more memory, or fewer pairs a step"
+                                                         : "mend   put the input right and submit a new job"};
     rmj_link_fail_job(trainer->link, generation,
                       status == RMJ_NO_MEMORY ? RMJOB__V1__JOB_STATE__FAILED_INFRASTRUCTURE
                                               : RMJOB__V1__JOB_STATE__FAILED_DATA,

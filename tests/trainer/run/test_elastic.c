@@ -466,6 +466,26 @@ static void a_base_model_that_changed_since_it_was_pinned_is_not_trained_on(void
     assert_non_null(strstr(view.reason, "changed after the job was prepared"));
 }
 
+static void a_benchmark_that_changed_since_it_was_pinned_is_not_scored(void **state)
+{
+    (void)state;
+    struct job job;
+    job_open(&job, "benchmark", 1, 0);
+    struct rmj_buf good;
+    rmj_buf_init(&good, 64 << 20);
+    assert_int_equal(rmj_fs_read(world.spec->evaluate->rewardbench2, &good, NULL), RMJ_OK);
+    // A blank at the end of the last row: the same rows, other bytes.
+    rmj_buf_puts(&good, " \n");
+    assert_int_equal(rmj_fs_write(world.spec->evaluate->rewardbench2, good.bytes, good.size, 0644, NULL), RMJ_OK);
+    start_ranks(&job, 1, NULL);
+    struct fake_view view = wait_until(&job, 0);
+    assert_int_equal(rmj_fs_write(world.spec->evaluate->rewardbench2, good.bytes, good.size - 2, 0644, NULL), RMJ_OK);
+    rmj_buf_deinit(&good);
+    assert_int_equal(job_close(&job), 11);
+    assert_int_equal(view.failed, 1);
+    assert_non_null(strstr(view.reason, "changed after the job was prepared"));
+}
+
 static uint64_t owned_bytes(const char *name, uint32_t ranks)
 {
     struct job job;
@@ -534,6 +554,7 @@ int main(void)
         cmocka_unit_test(a_damaged_checkpoint_is_reported_and_gone_past),
         cmocka_unit_test(numbers_that_overflow_fail_the_job_with_their_rows),
         cmocka_unit_test(a_base_model_that_changed_since_it_was_pinned_is_not_trained_on),
+        cmocka_unit_test(a_benchmark_that_changed_since_it_was_pinned_is_not_scored),
         cmocka_unit_test(optimizer_state_lives_only_at_its_owner),
 #ifdef ALLOC_COUNT
         cmocka_unit_test(a_step_allocates_nothing),

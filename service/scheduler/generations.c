@@ -327,11 +327,13 @@ static void start(struct rmj_scheduler *scheduler, struct rmj_job *job, const st
     const char *from = resume.source == RMJOB__V1__RESUME_SOURCE__MEMORY     ? "the ranks' memory"
                        : resume.source == RMJOB__V1__RESUME_SOURCE__MANIFEST ? "a checkpoint"
                                                                              : "the base model";
+    // A training job's new steps soon take such words back; while it is evaluated nothing else says how it goes.
+    char words[RMJ_REASON_SIZE];
     int evaluates = resume.step == job->record.step_count;
     rmj_job_move(scheduler, job, evaluates ? RMJOB__V1__JOB_STATE__EVALUATING : RMJOB__V1__JOB_STATE__TRAINING,
-                 "generation %u: %u of %u ranks, %s from step %u of %u, out of %s", job->record.generation,
+                 "generation %u: %u of %u ranks, %s from step %u of %u, out of %s%s", job->record.generation,
                  found->count, job->grant, evaluates ? "evaluating" : "training", resume.step, job->record.step_count,
-                 from);
+                 from, evaluates ? rmj_incident_words(job, words) : "");
     announce(scheduler, job, found, &resume);
     for (uint32_t i = 0; i < found->count; i++) {
         rmj_inventory_clear(&found->items[i]->inventory); // old from the first step on

@@ -14,6 +14,16 @@
 
 #include "service/scheduler/state.h"
 
+const char *rmj_incident_words(const struct rmj_job *job, char words[RMJ_REASON_SIZE])
+{
+    words[0] = '\0';
+    if (job->record.restarts_charged > 0) {
+        snprintf(words, RMJ_REASON_SIZE, "; restart %u of at most %u without a new step, last: %s",
+                 job->record.restarts_charged, job->record.max_restarts, job->trouble);
+    }
+    return words;
+}
+
 static void charge(struct rmj_scheduler *scheduler, struct rmj_job *job)
 {
     if (!job->incident_fruitless || job->incident_charged) {
@@ -28,6 +38,10 @@ static void charge(struct rmj_scheduler *scheduler, struct rmj_job *job)
             "stopped after %u restarts without a new step (budget.max_restarts is %u); last: %.255s; mend that "
             "(see the logs of the ranks) and submit again",
             job->record.restarts_charged, job->record.max_restarts, job->trouble);
+    } else if (job->record.state == RMJOB__V1__JOB_STATE__LAUNCHING) {
+        char words[RMJ_REASON_SIZE];
+        snprintf(job->record.reason, sizeof job->record.reason, "starting %u rank processes%s", job->grant,
+                 rmj_incident_words(job, words));
     }
 }
 

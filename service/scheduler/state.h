@@ -135,6 +135,8 @@ void rmj_incident(struct rmj_scheduler *scheduler, struct rmj_job *job, uint32_t
                   const char *format, ...) __attribute__((format(printf, 5, 6)));
 void rmj_incident_resolve(struct rmj_scheduler *scheduler, struct rmj_job *job); // nothing more is to be learnt
 void rmj_incident_progress(struct rmj_job *job);
+// For reasons: how much of the budget is used and by what, with its own "; " in front; "" when nothing is.
+const char *rmj_incident_words(const struct rmj_job *job, char words[RMJ_REASON_SIZE]);
 
 // launches.c
 struct rmj_launch *rmj_launch_find(const struct rmj_job *job, const char *name);

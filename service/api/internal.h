@@ -82,6 +82,7 @@ struct live_job {
     uint32_t told_generation; // newest whose start was told
     int64_t eval_told_ms;
     int64_t collected_ms;
+    int checkpoints_fail; // told, and not yet told to be well again
 };
 
 // An Attach stream. Owner thread.

@@ -229,14 +229,30 @@ void live_manifest(struct rmj_service *service, const Rmjob__V1__ManifestRequest
     live->progress.checkpoint_step = manifest->step;
     live->progress.checkpoint_unix_ms = rmj_clock_unix_ms();
     live->progress_dirty = 1;
+    live->checkpoints_fail = 0; // a next problem is told again
     live_tell(service, live, RMJOB__V1__EVENT_KIND__CHECKPOINT, "checkpoint %u committed, %.1f MB of %.1f MB in %.2f s",
               manifest->step, (double)manifest->bytes_stored / 1e6, (double)manifest->bytes_raw / 1e6,
               manifest->seconds);
 }
 
+// Training goes on without checkpoints, but a person should know what a loss would cost.
+static void tell_checkpoint_problem(struct rmj_service *service, struct live_job *live, const char *problem)
+{
+    if (live->checkpoints_fail || rmj_job_state_final(live->state)) {
+        return;
+    }
+    live->checkpoints_fail = 1;
+    live_tell(service, live, RMJOB__V1__EVENT_KIND__NOTE,
+              "checkpoints do not reach the store: %s; training goes on, the newest checkpoint is of step %u", problem,
+              live->progress.checkpoint_step);
+}
+
 void live_heartbeat(struct rmj_service *service, const Rmjob__V1__HeartbeatRequest *beat)
 {
     struct live_job *live = live_find(service, beat->job);
+    if (live != NULL && beat->checkpoint_problem != NULL && *beat->checkpoint_problem != '\0') {
+        tell_checkpoint_problem(service, live, beat->checkpoint_problem);
+    }
     if (live == NULL || live->state != RMJOB__V1__JOB_STATE__EVALUATING || beat->eval_total == 0 ||
         beat->eval_done <= live->progress.eval_done) {
         return;

@@ -104,6 +104,9 @@ static void serve_upload(struct rmj_trainer *trainer)
         rmj_log(RMJ_LOG_WARN, "rank", "event=upload_failed job=%s step=%u reason=%s", trainer->options->job,
                 uploader->step, rmj_log_quote(reason, sizeof reason, err.message));
     }
+    if (status != RMJ_CANCELLED) {
+        rmj_link_checkpoint_problem(trainer->link, status == RMJ_OK ? "" : err.message);
+    }
     pthread_mutex_lock(&uploader->lock);
     uploader->upload_wanted = 0;
     uploader->state = status == RMJ_OK ? RMJ_UPLOAD_DONE : RMJ_UPLOAD_FAILED;
@@ -120,6 +123,7 @@ static void serve_commit(struct rmj_trainer *trainer)
         char reason[RMJ_ERROR_MESSAGE_SIZE];
         rmj_log(RMJ_LOG_ERROR, "rank", "event=commit_failed job=%s step=%u reason=%s", trainer->options->job,
                 uploader->manifest.step, rmj_log_quote(reason, sizeof reason, err.message));
+        rmj_link_checkpoint_problem(trainer->link, err.message);
     }
     pthread_mutex_lock(&uploader->lock);
     uploader->commit_wanted = 0;

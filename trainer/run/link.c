@@ -162,6 +162,13 @@ static void *attach_main(void *context)
     }
 }
 
+void rmj_link_checkpoint_problem(struct rmj_link *link, const char *problem)
+{
+    pthread_mutex_lock(&link->lock);
+    snprintf(link->checkpoint_problem, sizeof link->checkpoint_problem, "%s", problem);
+    pthread_mutex_unlock(&link->lock);
+}
+
 static uint64_t resident_bytes(void)
 {
     unsigned long total = 0, resident = 0;
@@ -185,9 +192,12 @@ static void beat(struct rmj_link *link)
     request.has_collective = request.has_stall_seconds = request.has_resident_bytes = request.has_owned_bytes = 1;
     request.has_eval_done = request.has_eval_total = 1;
     request.incarnation = link->incarnation;
+    char problem[RMJ_ERROR_MESSAGE_SIZE];
     pthread_mutex_lock(&link->lock);
     request.generation = link->running;
+    memcpy(problem, link->checkpoint_problem, sizeof problem);
     pthread_mutex_unlock(&link->lock);
+    request.checkpoint_problem = problem[0] == '\0' ? NULL : problem;
     request.step = atomic_load(&progress->step);
     request.pack = atomic_load(&progress->pack);
     request.collective = atomic_load(&progress->collective);

@@ -39,6 +39,8 @@ RMJ_MUST_USE enum rmj_status rmj_link_start(struct rmj_link *link, const char *c
 
 // What a re-attach tells of this rank's memory: copies the inventory of the complete slots.
 void rmj_link_inventory(struct rmj_link *link, const struct rmj_slots *slots);
+// Told with every heartbeat until it is "" again.
+void rmj_link_checkpoint_problem(struct rmj_link *link, const char *problem);
 
 enum rmj_directive_kind {
     RMJ_DIRECTIVE_NONE,    // nothing within the time

@@ -54,6 +54,7 @@ struct rmj_link {
     struct rmj_report reports[RMJ_REPORTS_MAX];
     size_t report_first, report_count;
     int report_in_flight;
+    char checkpoint_problem[RMJ_ERROR_MESSAGE_SIZE]; // "" while checkpoints reach the store
 
     struct rmj_progress progress;
 };

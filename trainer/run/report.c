@@ -177,7 +177,8 @@ static void fail_no_signal(struct rmj_trainer *trainer)
     const struct rmj_signal *signal = &trainer->state->signal;
     struct rmj_scan_finding finding;
     char what[LINE_SIZE], where[LINE_SIZE] = "where  all files; no range of rows stands out", reason[2 * LINE_SIZE];
-    const char *likely = "likely labels shuffled, or answers joined to other prompts; else a learning rate near zero";
+    const char *likely =
+        "likely labels shuffled, or answers joined to other prompts; else a model or learning rate too small";
     double percent = 50.0 * (double)signal->right_twice / (double)signal->pairs;
     int64_t run = rmj_scan_suspect(trainer->scan, rmj_state_scan(trainer->state));
     snprintf(what, sizeof what, "what   %.1f %% of the last %llu pairs were right before they were learnt: chance",

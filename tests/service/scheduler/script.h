@@ -8,10 +8,11 @@
 // action.
 //
 //   submit min=1 max=2 [every=5] [off] [restarts=3] [deadline=5000] [seconds=30] [job=2] [project=b]
-//   prepared [pages=4] [steps=10] | prepare_failed | launched A | launch_failed A | exit A code=10 [error=x] | exit A signal=9
-//   attach A [inc=2] [snap=5:f] [probe=y] [run=1/0] | ready A g1 [snap=5:f,4:3] [leaving] [problem=x] [suspect]
-//   [bad=m5] detach A [inc=1] | beat A g1 | step g1 5 | manifest g1 5 [digest=x] | evaluated g1 | gated [no] |
-//   published publish_failed | fail g1 data | cancel | resize min=1 max=3 | limits project=a ranks=4 jobs=1 | tick
+//   prepared [pages=4] [steps=10] | prepare_failed | launched A | launch_failed A
+//   exit A code=10 [error=x] | exit A signal=9 | attach A [inc=2] [snap=5:f] [probe=y] [run=1/0]
+//   ready A g1 [snap=5:f,4:3] [leaving] [problem=x] [suspect] [bad=m5] | detach A [inc=1] | beat A g1
+//   step g1 5 | manifest g1 5 [digest=x] | evaluated g1 | gated [no] | published | publish_failed | fail g1 data
+//   cancel | resize min=1 max=3 | limits project=a ranks=4 jobs=1 | tick
 //   restart (rmjobd dies; a new core gets the persisted records) | state TRAINING [in the reason ...]
 #ifndef RMJ_TESTS_SERVICE_SCHEDULER_SCRIPT_H
 #define RMJ_TESTS_SERVICE_SCHEDULER_SCRIPT_H

@@ -86,7 +86,7 @@ def main():
 
         def swapped_from_a_row_on_in_given_order():
             expect_rows("late-given", [swap_range("late.jsonl", 1901, PAIRS)], example / "late.jsonl", 1901, PAIRS, order="as_given",
-                        consumed=lambda view: 32 * int(view["progress"]["step"]))
+                        consumed=lambda view: 32 * int(re.search(r"by step (\d+)", view["reason"]).group(1)))
 
         def swapped_in_the_middle():
             expect_rows("middle", [swap_range("middle.jsonl", 1201, 1800)], example / "middle.jsonl", 1201, 1800)

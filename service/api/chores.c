@@ -337,46 +337,24 @@ static void run_cleaned(struct rmj_service *service, struct message *message)
     rmj_batch_cleaned(service->batch, ((struct outcome *)message->extra)->job);
 }
 
-// The staged files of a job that has ended; those of a failed gate stay, unpublished, for whoever wants to see why.
-static enum rmj_status do_clean(struct rmj_service *service, struct chore *chore)
+// Checkpoints but the newest of a job, then the pages that none of them names.
+static enum rmj_status collect(struct rmj_service *service, const char *job, const struct rmj_job_places *places,
+                               int64_t grace_ms, struct rmj_error *err)
 {
-    struct rmj_job_places places = {0};
-    struct rmj_store *store = NULL;
-    struct rmj_error err = {0};
-    enum rmj_status status = rmj_db_places(service->db, chore->job, &places, &err);
-    if (status == RMJ_OK && !places.cleaned && places.state != RMJOB__V1__JOB_STATE__FAILED_GATE) {
-        status = open_store(&store, places.publish_store, 0, &err);
-        // No such directory: nothing was ever staged.
-        status = status == RMJ_OK          ? rmj_registry_unstage(store, chore->job, &err)
-                 : status == RMJ_NOT_FOUND ? RMJ_OK
-                                           : status;
-        rmj_store_close(store);
-    }
-    if (status == RMJ_OK) {
-        post_outcome(service, outcome_make(chore->job), run_cleaned);
-    }
-    return may_pass(status) && chore->attempts + 1 < PUBLISH_ATTEMPTS_MAX ? status : RMJ_OK;
-}
-
-static enum rmj_status do_collect(struct rmj_service *service, const struct chore *chore)
-{
-    struct rmj_job_places places = {0};
     Rmjob__V1__JobSpec *spec = NULL;
     struct rmj_store *store = NULL;
-    struct rmj_error err = {0};
     char prefix[RMJ_ID_SIZE + 8];
     uint64_t removed = 0;
     enum rmj_status status = RMJ_OK;
-    RMJ_GO(rmj_db_places(service->db, chore->job, &places, &err));
-    RMJ_GO(rmj_db_part(service->db, chore->job, RMJ_JOB_SPEC, (ProtobufCMessage **)&spec, &err));
-    RMJ_GO(open_store(&store, places.checkpoint_store, 0, &err));
-    snprintf(prefix, sizeof prefix, "jobs/%s", chore->job);
+    RMJ_GO(rmj_db_part(service->db, job, RMJ_JOB_SPEC, (ProtobufCMessage **)&spec, err));
+    RMJ_GO(open_store(&store, places->checkpoint_store, 1, err));
+    snprintf(prefix, sizeof prefix, "jobs/%s", job);
     // One more than is asked for while it runs: a manifest that was committed but not told of yet must not push out one
     // that the scheduler may still name.
-    uint32_t keep = spec->checkpoint->keep + (rmj_job_state_final(places.state) ? 0 : 1);
-    RMJ_GO(rmj_checkpoint_collect(store, prefix, keep, COLLECT_GRACE_MS, &removed, &err));
+    uint32_t keep = spec->checkpoint->keep + (rmj_job_state_final(places->state) ? 0 : 1);
+    RMJ_GO(rmj_checkpoint_collect(store, prefix, keep, grace_ms, &removed, err));
     if (removed > 0) {
-        rmj_log(RMJ_LOG_INFO, "rmjobd", "event=checkpoints_collected job=%s objects=%llu", chore->job,
+        rmj_log(RMJ_LOG_INFO, "rmjobd", "event=checkpoints_collected job=%s objects=%llu", job,
                 (unsigned long long)removed);
     }
 out:
@@ -384,7 +362,57 @@ out:
     if (spec != NULL) {
         rmjob__v1__job_spec__free_unpacked(spec, NULL);
     }
-    // The next round makes up for a failure.
+    return status;
+}
+
+static enum rmj_status unstage(const struct rmj_job_places *places, const char *job, struct rmj_error *err)
+{
+    struct rmj_store *store = NULL;
+    enum rmj_status status = open_store(&store, places->publish_store, 1, err);
+    status = status == RMJ_OK ? rmj_registry_unstage(store, job, err) : status;
+    rmj_store_close(store);
+    return status;
+}
+
+static void tell_failure(const char *what, const char *job, const struct rmj_error *err)
+{
+    char reason[RMJ_ERROR_MESSAGE_SIZE];
+    rmj_log(RMJ_LOG_WARN, "rmjobd", "event=%s job=%s reason=\"%s\"", what, job,
+            rmj_log_quote(reason, sizeof reason, err->message));
+}
+
+// What a job that has ended leaves: staged files go (those of a failed gate stay, unpublished, for whoever wants to see
+// why), and so do checkpoints over checkpoint.keep, at once, since nobody writes any more.
+static enum rmj_status do_clean(struct rmj_service *service, struct chore *chore)
+{
+    struct rmj_job_places places = {0};
+    struct rmj_error err = {0};
+    enum rmj_status status = rmj_db_places(service->db, chore->job, &places, &err);
+    if (status == RMJ_OK && !places.cleaned && places.state != RMJOB__V1__JOB_STATE__FAILED_GATE) {
+        status = unstage(&places, chore->job, &err);
+    }
+    if (status == RMJ_OK && !places.cleaned) {
+        status = collect(service, chore->job, &places, 0, &err);
+    }
+    if (status == RMJ_OK) {
+        post_outcome(service, outcome_make(chore->job), run_cleaned);
+        return RMJ_OK;
+    }
+    tell_failure("clean_up_failed", chore->job, &err);
+    return may_pass(status) && chore->attempts + 1 < PUBLISH_ATTEMPTS_MAX ? status : RMJ_OK;
+}
+
+static enum rmj_status do_collect(struct rmj_service *service, const struct chore *chore)
+{
+    struct rmj_job_places places = {0};
+    struct rmj_error err = {0};
+    enum rmj_status status = rmj_db_places(service->db, chore->job, &places, &err);
+    if (status == RMJ_OK && !rmj_job_state_final(places.state)) {
+        status = collect(service, chore->job, &places, COLLECT_GRACE_MS, &err);
+    }
+    if (status != RMJ_OK) {
+        tell_failure("collection_failed", chore->job, &err); // the next round makes up for it
+    }
     return RMJ_OK;
 }
 

@@ -427,7 +427,6 @@ static void do_reply(struct rmj_service *service, const struct effect *effect)
 
 static void do_finished(struct rmj_service *service, const struct effect *effect)
 {
-    chores_add(service, CHORE_COLLECT, effect->job);
     chores_add(service, CHORE_CLEAN, effect->job);
     live_forget(service, effect->job);
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Publication is gated: a model under its thresholds publishes nothing and exits 3 with the table that says why; what is pulled is what
 was evaluated; a changed byte, a foreign key and a found key are caught (promise P5)."""
-import json, pathlib, subprocess, tempfile
+import json, pathlib, subprocess, tempfile, time
 
 from harness import BIN, check, published, run_cases, service, small_example, spec_of
 
@@ -113,6 +113,28 @@ def main():
             view = one.wait(first.stdout.strip())
             check(view["state"] in ("CANCELLED", "SUCCEEDED"), view["state"])
 
+        def retention():
+            spec = spec_of(example, name="retention", ranks=2, interval="1")
+            spec["checkpoint"]["keep"] = 2
+            job = one.submit(spec, "retention.json")
+            check(one.wait(job)["state"] == "SUCCEEDED", "the job did not end well")
+            prefix = one.state / "checkpoints" / "jobs" / job
+            deadline = time.monotonic() + 20
+            while time.monotonic() < deadline:
+                manifests = sorted(prefix.glob("manifest/*.json"))
+                named = set()
+                for manifest in manifests:
+                    named |= {p["sha256"] if isinstance(p, dict) else p[0] for p in json.loads(manifest.read_text())["pages"]}
+                pages = {p.name for p in prefix.glob("page/*")}
+                if len(manifests) == 2 and pages == named:
+                    break
+                time.sleep(0.1)
+            check(len(manifests) == 2, f"{len(manifests)} manifests are kept instead of 2")
+            check(named <= pages, "a kept manifest names a page that is gone")
+            check(pages == named, f"{len(pages - named)} pages are left that no kept manifest names")
+            staged = [p for p in (one.state / "artifacts" / "staged" / job).rglob("*") if p.is_file()]
+            check(not staged, f"staged files of a published job are left: {staged[:3]}")
+
         def second_daemon():
             run = subprocess.run([BIN / "rmjobd", "--state", one.state], capture_output=True, text=True, timeout=20)
             check(run.returncode != 0 and str(one.process.pid) in run.stderr, f"{run.returncode}: {run.stderr}")
@@ -126,7 +148,7 @@ def main():
 
         run_cases([(f.__name__.replace("_", " "), f) for f in (
             failed_gate, passed_gate, pulled, tampered, foreign_key, store_tampered, second_version_and_regression,
-            reports_feed_the_gate_again, idempotent_submit, second_daemon, second_epoch)])
+            reports_feed_the_gate_again, idempotent_submit, retention, second_daemon, second_epoch)])
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "base/version.h"
 #include "service/api/internal.h"
 
 // Fails the call and returns 0 when it is not a rank of that job. An unknown job and a wrong token look alike.
@@ -31,6 +32,13 @@ void on_get_task(void *context, struct rmj_call *call, const ProtobufCMessage *r
     struct rmj_service *service = context;
     const Rmjob__V1__TaskRequest *task = (const Rmjob__V1__TaskRequest *)request;
     if (!allowed(service, call, task->job)) {
+        return;
+    }
+    // Weights are a function of the build too (P3): a rank of another version would mix two in one job.
+    const char *version = task->version == NULL ? "an unnamed version" : task->version;
+    if (strcmp(version, RMJ_VERSION) != 0) {
+        call_fail(call, RMJ_DENIED, "this rank is rmjob %s, the service %s; use one version for both", version,
+                  RMJ_VERSION);
         return;
     }
     struct rmj_job_places places = {0};

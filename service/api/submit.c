@@ -118,6 +118,14 @@ static Rmjob__V1__ValidateResponse *new_reply(void)
     return reply;
 }
 
+static void fill_defaults(const struct rmj_service *service, Rmjob__V1__JobSpec *spec)
+{
+    struct rmj_spec_defaults defaults = {.checkpoint_store = service->checkpoint_store,
+                                         .publish_store = service->publish_store,
+                                         .core_count = service->core_count};
+    rmj_spec_fill_defaults(spec, &defaults);
+}
+
 // All of it. *reply holds the findings; spec is filled with defaults when it returns RMJ_OK and refuses nothing.
 static enum rmj_status check(struct rmj_service *service, Rmjob__V1__JobSpec *spec, Rmjob__V1__ValidateResponse *reply,
                              struct rmj_error *err)
@@ -129,10 +137,7 @@ static enum rmj_status check(struct rmj_service *service, Rmjob__V1__JobSpec *sp
     rmj_spec_check(spec, policy, reply);
     enum rmj_status status = RMJ_OK;
     if (!rmj_findings_refuse(reply)) {
-        struct rmj_spec_defaults defaults = {.checkpoint_store = service->checkpoint_store,
-                                             .publish_store = service->publish_store,
-                                             .core_count = service->core_count};
-        rmj_spec_fill_defaults(spec, &defaults);
+        fill_defaults(service, spec);
         if (policy->has_max_ranks && policy->max_ranks > 0 && spec->elastic->min_ranks > policy->max_ranks) {
             rmj_finding_add(reply, "elastic.min_ranks", 2,
                             "elastic.min_ranks is %u, and project %s may hold %u ranks; it would never start",
@@ -297,6 +302,43 @@ static enum rmj_status keep(struct rmj_service *service, const struct submission
     return status;
 }
 
+static void digest_spec(const Rmjob__V1__JobSpec *spec, char hex[RMJ_DIGEST_HEX_SIZE])
+{
+    size_t size = rmjob__v1__job_spec__get_packed_size(spec);
+    uint8_t *bytes = malloc(size + 1);
+    struct rmj_digest digest;
+    RMJ_ASSERT(bytes != NULL);
+    rmjob__v1__job_spec__pack(spec, bytes);
+    rmj_sha256_of(bytes, size, &digest);
+    rmj_digest_hex(&digest, hex);
+    free(bytes);
+}
+
+// A request id that was seen before: the same spec again gets its job, another one is a mistake to tell.
+static void answer_existing(struct rmj_service *service, struct rmj_call *call, const char *job,
+                            const Rmjob__V1__JobSpec *given)
+{
+    ProtobufCMessage *known = NULL;
+    struct rmj_error err = {0};
+    char ours[RMJ_DIGEST_HEX_SIZE], theirs[RMJ_DIGEST_HEX_SIZE];
+    if (rmj_db_part(service->db, job, RMJ_JOB_SPEC, &known, &err) != RMJ_OK || known == NULL) {
+        answer(service, call, job, 1, NULL);
+        return;
+    }
+    Rmjob__V1__JobSpec *filled = (Rmjob__V1__JobSpec *)rmj_message_copy(&given->base);
+    fill_defaults(service, filled);
+    digest_spec((Rmjob__V1__JobSpec *)known, ours);
+    digest_spec(filled, theirs);
+    if (strcmp(ours, theirs) == 0) {
+        answer(service, call, job, 1, NULL);
+    } else {
+        call_fail(call, RMJ_CONFLICT,
+                  "this request id submitted %s with another spec; a new spec needs a new request id", job);
+    }
+    rmjob__v1__job_spec__free_unpacked(filled, NULL);
+    protobuf_c_message_free_unpacked(known, NULL);
+}
+
 static void run_submit(struct rmj_service *service, struct message *message)
 {
     struct submission *submission = message->extra;
@@ -308,7 +350,7 @@ static void run_submit(struct rmj_service *service, struct message *message)
         status = rmj_db_request(service->db, submission->request_id, existing, &err);
     }
     if (status == RMJ_OK && existing[0] != '\0') {
-        answer(service, message->call, existing, 1, NULL);
+        answer_existing(service, message->call, existing, submission->spec);
         return;
     }
     if (status == RMJ_OK && service->job_count >= RMJ_JOBS_MAX) {
@@ -332,18 +374,6 @@ static void run_submit(struct rmj_service *service, struct message *message)
     answer(service, message->call, record.id, 0, submission->checked);
 }
 
-static void digest_spec(const Rmjob__V1__JobSpec *spec, char hex[RMJ_DIGEST_HEX_SIZE])
-{
-    size_t size = rmjob__v1__job_spec__get_packed_size(spec);
-    uint8_t *bytes = malloc(size + 1);
-    struct rmj_digest digest;
-    RMJ_ASSERT(bytes != NULL);
-    rmjob__v1__job_spec__pack(spec, bytes);
-    rmj_sha256_of(bytes, size, &digest);
-    rmj_digest_hex(&digest, hex);
-    free(bytes);
-}
-
 void on_submit(void *context, struct rmj_call *call, const ProtobufCMessage *request)
 {
     struct rmj_service *service = context;
@@ -357,7 +387,7 @@ void on_submit(void *context, struct rmj_call *call, const ProtobufCMessage *req
     }
     if (*request_id != '\0' && rmj_db_request(service->db, request_id, existing, &err) == RMJ_OK &&
         existing[0] != '\0') {
-        answer(service, call, existing, 1, NULL);
+        answer_existing(service, call, existing, submit->spec);
         return;
     }
     struct submission *submission = calloc(1, sizeof *submission);

@@ -223,7 +223,19 @@ enum rmj_status rmj_cmd_cancel(struct rmj_cli *cli, struct rmj_error *err)
     Rmjob__V1__CancelRequest request = RMJOB__V1__CANCEL_REQUEST__INIT;
     request.job = (char *)cli->positional[0];
     request.reason = (char *)(cli->reason == NULL ? "cancelled by the user" : cli->reason);
-    return show_job(cli, "/rmjob.v1.Jobs/Cancel", &request.base, err);
+    Rmjob__V1__Job *job = NULL;
+    RMJ_TRY(call_for_job(cli, "/rmjob.v1.Jobs/Cancel", &request.base, &job, err));
+    if (cli->json) {
+        rmj_cli_print_json(&job->base);
+    } else {
+        rmj_cli_print_job(job, stdout, cli->colour_out);
+    }
+    // Judged and half published is past the point where stopping leaves nothing behind.
+    enum rmj_status status = job->state == RMJOB__V1__JOB_STATE__PUBLISHING
+                                 ? rmj_fail(err, RMJ_CONFLICT, "%s is being published: too late to cancel", job->id)
+                                 : RMJ_OK;
+    rmjob__v1__job__free_unpacked(job, NULL);
+    return status;
 }
 
 enum rmj_status rmj_cmd_resize(struct rmj_cli *cli, struct rmj_error *err)

@@ -327,6 +327,8 @@ enum rmj_status rmj_artifact_verify(const char *directory, const char *pem, stru
     enum rmj_status status = rmj_fs_read(path, &text, err);
     if (status == RMJ_OK) {
         status = verify_bundle(directory, pem, &text, err);
+    } else if (status == RMJ_NOT_FOUND && rmj_fs_exists(directory)) {
+        status = rmj_fail(err, RMJ_CORRUPT, "%s is not signed: it holds no %s", directory, ARTIFACT_SIGNATURE_NAME);
     } else if (status == RMJ_FULL) {
         status = rmj_fail(err, RMJ_CORRUPT, "%s is over %u bytes", path, ARTIFACT_SIGNATURE_SIZE_MAX);
     }

@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/version.h"
 #include "trainer/run/link_internal.h"
 
 #define RETRY_MS_MIN 20
@@ -42,6 +43,7 @@ enum rmj_status rmj_link_task(struct rmj_link *link, Rmjob__V1__TaskSpec **task,
     Rmjob__V1__TaskRequest request = RMJOB__V1__TASK_REQUEST__INIT;
     request.job = link->job;
     request.task = link->rank_uid;
+    request.version = RMJ_VERSION;
     int64_t deadline = rmj_clock_mono_ms() + RMJ_SERVICE_GONE_MS;
     for (;;) {
         ProtobufCMessage *reply = NULL;

@@ -360,6 +360,7 @@ static enum rmj_status get_task(const char *bearer, char *job)
 {
     struct rmj_rpc_client *rank = NULL;
     Rmjob__V1__TaskRequest request = RMJOB__V1__TASK_REQUEST__INIT;
+    request.version = RMJ_VERSION;
     ProtobufCMessage *reply = NULL;
     request.job = job;
     assert_int_equal(rmj_rpc_client_create(&rank, address, bearer, NULL), RMJ_OK);

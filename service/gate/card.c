@@ -38,7 +38,9 @@ void rmj_model_card(const Rmjob__V1__JobReport *report, const char *name, uint32
         rmj_buf_printf(out, "\n## Training\n\n%llu pairs, %u optimizer steps, %llu parameters.",
                        (unsigned long long)report->plan->pairs, report->plan->steps,
                        (unsigned long long)report->plan->parameters);
-        rmj_buf_puts(out, " Lineage, data digests and the whole report are in `rmjob.json`.\n");
+        rmj_buf_puts(out, " Lineage, data digests and the whole report are in `rmjob.json`; "
+                          "`rmjob-pairs.bin` knows the pairs the model and its ancestors have seen, so that none is "
+                          "trained on twice.\n");
     }
     const Rmjob__V1__ScoreDistribution *d = report->evaluation == NULL ? NULL : report->evaluation->distribution;
     if (d != NULL && d->has_std) {

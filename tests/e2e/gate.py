@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Publication is gated: a model under its thresholds publishes nothing and exits 3 with the table that says why; what is pulled is what
 was evaluated; a changed byte, a foreign key and a found key are caught (promise P5)."""
-import json, pathlib, subprocess, tempfile, time
+import json, pathlib, shutil, subprocess, tempfile, time
 
-from harness import BIN, check, published, run_cases, service, small_example, spec_of
+from harness import BIN, check, make_example, published, run_cases, service, small_example, spec_of
 
 example = pathlib.Path(tempfile.mkdtemp(prefix="rmjob-gate-"))
 small_example(example)
@@ -48,7 +48,7 @@ def main():
             check(not (one.directory / "y").exists(), "a failed pull left its directory")
 
         def tampered():
-            for name in ("model.safetensors", "rmjob.json", "README.md", "config.json"):
+            for name in ("model.safetensors", "rmjob.json", "README.md", "config.json", "rmjob-pairs.bin"):
                 file = state["pulled"] / name
                 good = file.read_bytes()
                 file.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
@@ -140,11 +140,44 @@ def main():
             check(run.returncode != 0 and str(one.process.pid) in run.stderr, f"{run.returncode}: {run.stderr}")
 
         def second_epoch():
-            spec = spec_of(example, name="second-epoch", base_model=str(state["pulled"]))
-            path = one.directory / "second.json"
-            path.write_text(json.dumps(spec))
-            run = one.cli("submit", path, "--wait")
-            check(run.returncode == 6 and "epoch" in run.stderr, f"exit {run.returncode}: {run.stderr}")
+            rows = (example / "train.jsonl").read_text().splitlines(keepends=True)
+            other = pathlib.Path(tempfile.mkdtemp(prefix="rmjob-gate-"))
+            make_example(other, "--pairs", "900", "--heldout", "1", "--benchmark-rows", "5", "--hidden", "32", "--layers", "1",
+                         "--merges", "10", "--seed", "8")
+            fresh = sorted(set((other / "train.jsonl").read_text().splitlines(keepends=True)) - set(rows))
+            shutil.rmtree(other)
+            check(len(fresh) > 400, f"only {len(fresh)} pairs of the other example are new")
+
+            def spec_on(base, name, rows):
+                (one.directory / f"{name}.jsonl").write_text("".join(rows))
+                spec = spec_of(example, name=name, base_model=str(base), publish={"name": name, "alias": "candidate"})
+                spec["data"]["train"][0]["path"] = str(one.directory / f"{name}.jsonl")
+                (one.directory / f"{name}.json").write_text(json.dumps(spec))
+                return one.cli("submit", one.directory / f"{name}.json", "--wait")
+
+            def refused(base, name, rows, *texts):
+                run = spec_on(base, name, rows)
+                check(run.returncode == 6 and "in the lineage of the base model" in run.stderr, f"exit {run.returncode}: {run.stderr}")
+                for text in texts:
+                    check(text in run.stderr, f"no '{text}' in {run.stderr}")
+
+            refused(state["pulled"], "all-again", rows, "of 200 sampled pairs", "all-again.jsonl:1;")
+            # The first rows, which a submit samples, are new: the whole-set stage has to find the others.
+            half = rows[: len(rows) // 2]
+            refused(state["pulled"], "half-again", fresh[:300] + half, f"{len(set(half))} of {300 + len(set(half))} pairs",
+                    "half-again.jsonl:301;")
+            run = spec_on(state["pulled"], "child", fresh[:300])
+            check(run.returncode == 0, f"new pairs were not taken: exit {run.returncode}: {run.stderr}")
+            child = one.directory / "child"
+            check(one.cli("pull", "child@candidate", child).returncode == 0, "the child cannot be pulled")
+            refused(child, "grandchild-parent", fresh[299:], "1 of ", "grandchild-parent.jsonl:1;")
+            refused(child, "grandchild", fresh[300:] + rows[-1:], f"1 of {len(fresh) - 299} ", f"grandchild.jsonl:{len(fresh) - 299};")
+            pairs = child / "rmjob-pairs.bin"
+            good = pairs.read_bytes()
+            pairs.write_bytes(good[:-8])
+            run = spec_on(child, "damaged", fresh[300:])
+            check(run.returncode == 6 and "rmjob-pairs.bin is damaged" in run.stderr, f"exit {run.returncode}: {run.stderr}")
+            pairs.write_bytes(good)
 
         run_cases([(f.__name__.replace("_", " "), f) for f in (
             failed_gate, passed_gate, pulled, tampered, foreign_key, store_tampered, second_version_and_regression,

@@ -5,6 +5,7 @@
 #include "base/pool.h"
 #include "trainer/data/contract.h"
 #include "trainer/data/inputs.h"
+#include "trainer/data/lineage.h"
 #include "trainer/data/packer.h"
 #include "trainer/data/prepare_internal.h"
 
@@ -175,6 +176,7 @@ static enum rmj_status check(struct checking *checking, const Rmjob__V1__JobSpec
         return RMJ_OK;
     }
     RMJ_TRY(sample_train(inputs, checking->pool, &checking->contract, &checking->findings, err));
+    RMJ_TRY(rmj_lineage_check(spec->base_model, &checking->contract, "sampled pairs", err));
     RMJ_TRY(sample_heldout(inputs, checking->pool, &checking->findings, err));
     return estimate(inputs, &checking->contract, &checking->findings, checking->pinned, err);
 }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "trainer/data/lineage.h"
 #include "trainer/data/packer.h"
 
 #define TABLE_SIZE_FIRST 1024u
@@ -287,6 +288,7 @@ static enum rmj_status accept(struct rmj_contract *contract, const struct rmj_ex
     uint32_t pair = contract->pair_count++;
     contract->pairs[pair] = (struct rmj_plan_pair){
         .row = example->row,
+        .lineage_id = rmj_lineage_pair_id(&example->chosen, &example->rejected),
         .file = (uint32_t)contract->report->n_files - 1,
         .prefix_count = prefix,
         .chosen_count = (uint32_t)chosen - prefix,

@@ -1,76 +1,192 @@
 #include "trainer/data/lineage.h"
 
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/buf.h"
 #include "base/fs.h"
+#include "storage/digest.h"
+#include "trainer/data/contract.h"
 
-#define LINEAGE_SIZE_MAX ((size_t)64 << 20)
+#define FILE_SIZE_MAX (sizeof(struct rmj_lineage_header) + RMJ_LINEAGE_PAIR_COUNT_MAX * sizeof(uint64_t))
 
-static int has_file(const json_t *files, const char *sha256)
+uint64_t rmj_lineage_pair_id(const struct rmj_tokens *chosen, const struct rmj_tokens *rejected)
 {
-    size_t i;
-    json_t *file;
-    json_array_foreach(files, i, file)
-    {
-        const char *known = json_string_value(json_object_get(file, "sha256"));
-        if (known != NULL && sha256 != NULL && strcmp(known, sha256) == 0) {
-            return 1;
-        }
-    }
-    return 0;
+    uint32_t counts[2] = {(uint32_t)chosen->count, (uint32_t)rejected->count};
+    struct rmj_sha256 sha;
+    struct rmj_digest digest;
+    uint64_t id;
+    rmj_sha256_init(&sha);
+    rmj_sha256_update(&sha, counts, sizeof counts);
+    rmj_sha256_update(&sha, chosen->ids, chosen->count * sizeof *chosen->ids);
+    rmj_sha256_update(&sha, rejected->ids, rejected->count * sizeof *rejected->ids);
+    rmj_sha256_final(&sha, &digest);
+    memcpy(&id, digest.bytes, sizeof id);
+    return id;
 }
 
-static void compare(const json_t *root, const char *path, const Rmjob__V1__DataReport *data, const char *pairs_sum,
-                    struct rmj_findings *findings)
+static enum rmj_status damaged(struct rmj_error *err, const char *path, const char *what)
 {
-    const json_t *report = json_object_get(root, "report");
-    const json_t *files = json_object_get(json_object_get(report, "data"), "files");
-    const char *sum = json_string_value(json_object_get(json_object_get(report, "plan"), "pairs_sum"));
-    if (!json_is_array(files) || sum == NULL) {
-        rmj_findings_error(findings, "base_model", RMJ_EXIT_DATA,
-                           "%s does not say what the model was trained on: take the directory as it was pulled", path);
-        return;
-    }
-    size_t before = findings->error_count;
-    for (size_t i = 0; i < data->n_files; i++) {
-        if (has_file(files, data->files[i]->sha256)) {
-            rmj_findings_error(findings, "data.train", RMJ_EXIT_DATA,
-                               "%s: the base model was trained on this very file already (%s); reward models are "
-                               "trained for exactly one epoch",
-                               data->files[i]->path, path);
-        }
-    }
-    if (findings->error_count == before && pairs_sum != NULL && strcmp(sum, pairs_sum) == 0) {
-        rmj_findings_error(findings, "data.train", RMJ_EXIT_DATA,
-                           "the base model was trained on the same pairs already (%s); reward models are trained for "
-                           "exactly one epoch",
-                           path);
-    }
+    return rmj_fail(err, RMJ_DATA, "%s is damaged: %s: take the base model's directory as it was pulled", path, what);
 }
 
-void rmj_lineage_check(const char *directory, const Rmjob__V1__DataReport *data, const char *pairs_sum,
-                       struct rmj_findings *findings)
+static enum rmj_status parse(struct rmj_lineage *lineage, const char *path, struct rmj_error *err)
 {
-    char *path = rmj_fs_join(directory, "rmjob.json");
-    struct rmj_buf text;
-    rmj_buf_init(&text, LINEAGE_SIZE_MAX);
-    struct rmj_error err = {0};
-    if (rmj_fs_exists(path)) {
-        json_error_t error;
-        json_t *root = NULL;
-        if (rmj_fs_read(path, &text, &err) != RMJ_OK) {
-            rmj_findings_error(findings, "base_model", RMJ_EXIT_DATA, "%s", err.message);
-        } else if ((root = json_loadb(rmj_buf_text(&text), text.size, 0, &error)) == NULL) {
-            rmj_findings_error(findings, "base_model", RMJ_EXIT_DATA, "%s:%d:%d: %s", path, error.line, error.column,
-                               error.text);
-        } else {
-            compare(root, path, data, pairs_sum, findings);
-        }
-        json_decref(root);
+    struct rmj_lineage_header header;
+    if (lineage->bytes.size < sizeof header) {
+        return damaged(err, path, "shorter than its header");
     }
-    rmj_buf_deinit(&text);
+    memcpy(&header, lineage->bytes.bytes, sizeof header);
+    if (memcmp(header.magic, RMJ_LINEAGE_MAGIC, sizeof header.magic) != 0) {
+        return damaged(err, path, "not a list of pairs");
+    }
+    if (header.version != RMJ_LINEAGE_VERSION || header.zero != 0) {
+        return rmj_fail(err, RMJ_DATA, "%s has version %u; this build reads %u", path, header.version,
+                        RMJ_LINEAGE_VERSION);
+    }
+    if (header.count > RMJ_LINEAGE_PAIR_COUNT_MAX ||
+        lineage->bytes.size != sizeof header + header.count * sizeof *lineage->ids) {
+        return damaged(err, path, "its size is not that of its pairs");
+    }
+    const uint64_t *ids = (const void *)(lineage->bytes.bytes + sizeof header);
+    for (uint64_t i = 1; i < header.count; i++) {
+        if (ids[i - 1] >= ids[i]) {
+            return damaged(err, path, "its pairs do not ascend");
+        }
+    }
+    lineage->ids = ids;
+    lineage->count = header.count;
+    return RMJ_OK;
+}
+
+enum rmj_status rmj_lineage_open(struct rmj_lineage *lineage, const char *directory, struct rmj_error *err)
+{
+    *lineage = (struct rmj_lineage){0};
+    rmj_buf_init(&lineage->bytes, FILE_SIZE_MAX);
+    char *path = rmj_fs_join(directory, RMJ_LINEAGE_FILE), *card = rmj_fs_join(directory, "rmjob.json");
+    enum rmj_status status = RMJ_OK;
+    if (path == NULL || card == NULL) {
+        status = rmj_fail(err, RMJ_NO_MEMORY, "no memory for a path");
+    } else if (rmj_fs_exists(path)) {
+        RMJ_GO(rmj_fs_read(path, &lineage->bytes, err));
+        RMJ_GO(parse(lineage, path, err));
+    } else if (rmj_fs_exists(card)) {
+        status = rmj_fail(err, RMJ_DATA,
+                          "%s is there, but not %s, which says what pairs the model was trained on: take the directory "
+                          "as it was pulled",
+                          card, RMJ_LINEAGE_FILE);
+    }
+out:
     free(path);
+    free(card);
+    return status;
+}
+
+void rmj_lineage_deinit(struct rmj_lineage *lineage)
+{
+    rmj_buf_deinit(&lineage->bytes);
+    *lineage = (struct rmj_lineage){0};
+}
+
+static int by_id(const void *a, const void *b)
+{
+    uint64_t first, second;
+    memcpy(&first, a, sizeof first);
+    memcpy(&second, b, sizeof second);
+    return (first > second) - (first < second);
+}
+
+int rmj_lineage_has(const struct rmj_lineage *lineage, uint64_t id)
+{
+    return lineage->count > 0 && bsearch(&id, lineage->ids, lineage->count, sizeof *lineage->ids, by_id) != NULL;
+}
+
+static void look_up(const struct rmj_lineage *lineage, const struct rmj_contract *contract, const char *what)
+{
+    const struct rmj_plan_pair *first = NULL;
+    uint32_t seen = 0;
+    for (uint32_t i = 0; i < contract->pair_count; i++) {
+        if (rmj_lineage_has(lineage, contract->pairs[i].lineage_id)) {
+            first = first == NULL ? &contract->pairs[i] : first;
+            seen++;
+        }
+    }
+    if (first != NULL) {
+        rmj_findings_error(contract->findings, "data.train", RMJ_EXIT_DATA,
+                           "%u of %u %s are in the lineage of the base model; reward models see a pair once: first "
+                           "%s:%llu; leave them out or start from another base",
+                           seen, contract->pair_count, what, contract->report->files[first->file]->path,
+                           (unsigned long long)first->row);
+    }
+    if (lineage->count + contract->pair_count > RMJ_LINEAGE_PAIR_COUNT_MAX) {
+        rmj_findings_error(contract->findings, "data.train", RMJ_EXIT_DATA,
+                           "the base model was trained on %llu pairs; with %u more its lineage is over %llu",
+                           (unsigned long long)lineage->count, contract->pair_count,
+                           (unsigned long long)RMJ_LINEAGE_PAIR_COUNT_MAX);
+    }
+}
+
+enum rmj_status rmj_lineage_check(const char *base, const struct rmj_contract *contract, const char *what,
+                                  struct rmj_error *err)
+{
+    struct rmj_lineage lineage;
+    struct rmj_error own = {0};
+    enum rmj_status status = rmj_lineage_open(&lineage, base, &own);
+    if (status == RMJ_OK) {
+        look_up(&lineage, contract, what);
+    } else {
+        status = rmj_findings_take(contract->findings, "base_model", RMJ_EXIT_DATA, &own);
+        if (status != RMJ_OK && err != NULL) {
+            *err = own;
+        }
+    }
+    rmj_lineage_deinit(&lineage);
+    return status;
+}
+
+// Ascending, each once; returns how many are left.
+static uint64_t sort_unique(uint64_t *ids, uint64_t count)
+{
+    uint64_t kept = 0;
+    qsort(ids, count, sizeof *ids, by_id);
+    for (uint64_t i = 0; i < count; i++) {
+        if (kept == 0 || ids[kept - 1] != ids[i]) {
+            ids[kept++] = ids[i];
+        }
+    }
+    return kept;
+}
+
+enum rmj_status rmj_lineage_write(const struct rmj_plan *plan, const char *base, const char *directory,
+                                  struct rmj_error *err)
+{
+    struct rmj_lineage lineage;
+    struct rmj_lineage_header header = {.version = RMJ_LINEAGE_VERSION};
+    uint64_t own = rmj_plan_info(plan)->pair_count;
+    char *bytes = NULL, *path = NULL;
+    enum rmj_status status = RMJ_OK;
+    RMJ_GO(rmj_lineage_open(&lineage, base, err));
+    RMJ_ASSERT(lineage.count + own <= RMJ_LINEAGE_PAIR_COUNT_MAX); // checked when the job was prepared
+    path = rmj_fs_join(directory, RMJ_LINEAGE_FILE);
+    bytes = malloc(sizeof header + (lineage.count + own) * sizeof(uint64_t));
+    if (path == NULL || bytes == NULL) {
+        status = rmj_fail(err, RMJ_NO_MEMORY, "no memory for a lineage of %llu pairs",
+                          (unsigned long long)(lineage.count + own));
+        goto out;
+    }
+    uint64_t *ids = (void *)(bytes + sizeof header);
+    for (uint64_t i = 0; i < own; i++) {
+        ids[i] = rmj_plan_pair_lineage_id(plan, i);
+    }
+    if (lineage.count > 0) {
+        memcpy(ids + own, lineage.ids, lineage.count * sizeof *ids);
+    }
+    memcpy(header.magic, RMJ_LINEAGE_MAGIC, sizeof header.magic);
+    header.count = sort_unique(ids, lineage.count + own);
+    memcpy(bytes, &header, sizeof header);
+    RMJ_GO(rmj_fs_write(path, bytes, sizeof header + header.count * sizeof *ids, 0644, err));
+out:
+    free(bytes);
+    free(path);
+    rmj_lineage_deinit(&lineage);
+    return status;
 }

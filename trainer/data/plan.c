@@ -440,6 +440,12 @@ void rmj_plan_pair_digest(const struct rmj_plan *plan, uint64_t pair, struct rmj
     rmj_plan_digest_pair(&pairs_of(plan)[pair], tokens + plan->first_tokens[pair], digest);
 }
 
+uint64_t rmj_plan_pair_lineage_id(const struct rmj_plan *plan, uint64_t pair)
+{
+    RMJ_ASSERT(pair < plan->header.pair_count);
+    return pairs_of(plan)[pair].lineage_id;
+}
+
 void rmj_plan_pair_source(const struct rmj_plan *plan, uint64_t pair, const char **path, uint64_t *row)
 {
     RMJ_ASSERT(pair < plan->header.pair_count);

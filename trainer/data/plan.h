@@ -54,6 +54,8 @@ void rmj_plan_pack(const struct rmj_plan *plan, uint32_t step, uint32_t index, s
 double rmj_plan_pack_cost(const struct rmj_plan *plan, uint32_t step, uint32_t index);
 // SHA-256 of a pair's content, what the consumed-pairs proof adds up.
 void rmj_plan_pair_digest(const struct rmj_plan *plan, uint64_t pair, struct rmj_digest *digest);
+// What the lineage knows the pair by; trainer/data/lineage.h.
+uint64_t rmj_plan_pair_lineage_id(const struct rmj_plan *plan, uint64_t pair);
 // sum += digest modulo 2^256, little-endian bytes: any order gives the same sum.
 void rmj_pairs_sum_add(struct rmj_digest *sum, const struct rmj_digest *digest);
 // Where a pair came from, for messages: file and 1-based row.

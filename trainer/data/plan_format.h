@@ -23,7 +23,7 @@
 #include "trainer/data/plan.h"
 
 #define RMJ_PLAN_MAGIC "RMJPLAN1"
-#define RMJ_PLAN_VERSION 1u
+#define RMJ_PLAN_VERSION 2u
 #define RMJ_PLAN_OBJECT_SIZE_MAX ((size_t)16 << 30)
 #define RMJ_PLAN_SECTION_SIZE_MAX ((uint64_t)32 << 30)
 #define RMJ_PLAN_ROW_COUNT_MAX (1u << 22)
@@ -74,7 +74,8 @@ struct rmj_plan_header {
 };
 
 struct rmj_plan_pair {
-    uint64_t row; // of the file, from 1
+    uint64_t row;        // of the file, from 1
+    uint64_t lineage_id; // of the whole pair, before a prompt was cut: rmj_lineage_pair_id
     uint32_t file;
     uint32_t prefix_count;
     uint32_t chosen_count; // after the prefix
@@ -94,7 +95,7 @@ _Static_assert(sizeof(struct rmj_plan_section) == 24, "layout of a plan section"
 _Static_assert(sizeof(struct rmj_plan_header) == 416, "layout of the plan header");
 _Static_assert(offsetof(struct rmj_plan_header, pairs_sum) == 80, "layout of the plan header");
 _Static_assert(offsetof(struct rmj_plan_header, sections) == 272, "layout of the plan header");
-_Static_assert(sizeof(struct rmj_plan_pair) == 32, "layout of a plan pair");
+_Static_assert(sizeof(struct rmj_plan_pair) == 40, "layout of a plan pair");
 _Static_assert(sizeof(struct rmj_plan_step_record) == 16, "layout of a plan step");
 
 // Everything a plan is made of. Pairs and tokens stand in reading order; `order` says which comes when.

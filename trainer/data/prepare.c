@@ -363,8 +363,6 @@ static enum rmj_status make_plan(struct preparation *preparation, struct rmj_sto
         goto out;
     }
     RMJ_GO(summarize(preparation, &object, err));
-    rmj_lineage_check(preparation->spec->base_model, preparation->contract.report, preparation->summary->pairs_sum,
-                      &preparation->findings);
     if (preparation->findings.error_count == 0) {
         RMJ_GO(store_plan(preparation, store, prefix, &object, err));
     }
@@ -408,6 +406,7 @@ static enum rmj_status prepare(struct preparation *preparation, struct rmj_store
     }
     RMJ_TRY(read_train(preparation, err));
     RMJ_TRY(read_heldout(preparation, err));
+    RMJ_TRY(rmj_lineage_check(preparation->spec->base_model, &preparation->contract, "pairs", err));
     if (preparation->findings.error_count > 0) {
         return RMJ_OK;
     }

@@ -19,7 +19,7 @@ RMJ_MUST_USE enum rmj_status rmj_model_files_check(const char *directory, const 
 // RMJ_DATA when the files hold no score.weight, which RMJ_HEAD_BASE needs. Headers only.
 RMJ_MUST_USE enum rmj_status rmj_model_head_check(const char *directory, struct rmj_error *err);
 enum rmj_model_part {
-    RMJ_MODEL_WHOLE,      // config.json, the tokenizer's and the weight files
+    RMJ_MODEL_WHOLE,      // config.json, the tokenizer's, the lineage's and the weight files
     RMJ_MODEL_COMPANIONS, // all but the weights: quick, whatever the model's size
 };
 // SHA-256 over the names and digests of the files, in name order.

@@ -348,7 +348,8 @@ static int is_model_file(const char *name, enum rmj_model_part part)
                                         "added_tokens.json",
                                         "vocab.json",
                                         "merges.txt",
-                                        "model.safetensors.index.json"};
+                                        "model.safetensors.index.json",
+                                        "rmjob-pairs.bin"};
     for (size_t i = 0; i < RMJ_COUNT(names); i++) {
         if (strcmp(name, names[i]) == 0) {
             return 1;

@@ -7,6 +7,7 @@
 #include "base/fault.h"
 #include "base/fs.h"
 #include "storage/artifact/artifact.h"
+#include "trainer/data/lineage.h"
 #include "trainer/data/pins.h"
 #include "trainer/data/template.h"
 #include "trainer/eval/eval.h"
@@ -28,8 +29,9 @@ static enum rmj_status export_weights(struct rmj_trainer *trainer, const char *d
                                          .vocabulary_grows = trainer->info->vocabulary_grows,
                                          .chat_template = rmj_default_chat_template()};
     (void)rmj_fault_point("export");
-    RMJ_TRY(rmj_check_base(trainer, RMJ_MODEL_COMPANIONS, err)); // tokenizer and config go into the artifact
-    return rmj_model_export(&options, err);
+    RMJ_TRY(rmj_check_base(trainer, RMJ_MODEL_COMPANIONS, err)); // tokenizer and lineage go into the artifact
+    RMJ_TRY(rmj_model_export(&options, err));
+    return rmj_lineage_write(trainer->plan, options.base_directory, directory, err);
 }
 
 // The list of staged files as a message: what EvaluatedRequest carries, and what the other ranks download by.

@@ -477,38 +477,6 @@ static void patterns_take_files_in_name_order(void **state)
     free(pattern);
 }
 
-static void a_model_that_has_seen_the_data_is_refused(void **state)
-{
-    (void)state;
-    char *path = fixture_write_text(directory, "train.jsonl", GOOD);
-    char *other = fixture_model(directory, "seen", 2, 0);
-    Rmjob__V1__JobSpec *spec = fixture_spec(other, path);
-    Rmjob__V1__PreparedRequest *first = prepare(spec, 1);
-    assert_non_null(first->plan);
-    char lineage[512];
-    snprintf(lineage, sizeof lineage,
-             "{\"report\":{\"data\":{\"files\":[{\"sha256\":\"%s\"}]},\"plan\":{\"pairs_sum\":\"00\"}}}",
-             first->data->files[0]->sha256);
-    free(fixture_write_text(other, "rmjob.json", lineage));
-    Rmjob__V1__PreparedRequest *second = prepare(spec, 1);
-    assert_true(fixture_has_finding(second->findings, second->n_findings, "trained on this very file already"));
-    free_result(second);
-    snprintf(lineage, sizeof lineage, "{\"report\":{\"data\":{\"files\":[]},\"plan\":{\"pairs_sum\":\"%s\"}}}",
-             first->plan->pairs_sum);
-    free(fixture_write_text(other, "rmjob.json", lineage));
-    second = prepare(spec, 1);
-    assert_true(fixture_has_finding(second->findings, second->n_findings, "trained on the same pairs already"));
-    free_result(second);
-    free(fixture_write_text(other, "rmjob.json", "{\"report\":"));
-    second = prepare(spec, 1);
-    assert_true(fixture_has_finding(second->findings, second->n_findings, "rmjob.json:1:"));
-    free_result(second);
-    free_result(first);
-    fixture_spec_free(spec);
-    free(path);
-    free(other);
-}
-
 static void a_damaged_plan_object_is_not_opened(void **state)
 {
     (void)state;
@@ -541,7 +509,6 @@ int main(void)
         cmocka_unit_test(texts_and_conversations_render_alike),
         cmocka_unit_test(one_set_gives_one_plan),
         cmocka_unit_test(patterns_take_files_in_name_order),
-        cmocka_unit_test(a_model_that_has_seen_the_data_is_refused),
         cmocka_unit_test(a_damaged_plan_object_is_not_opened),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -36,10 +36,10 @@ static enum rmj_status parse(struct rmj_lineage *lineage, const char *path, stru
         return damaged(err, path, "shorter than its header");
     }
     memcpy(&header, lineage->bytes.bytes, sizeof header);
-    if (memcmp(header.magic, RMJ_LINEAGE_MAGIC, sizeof header.magic) != 0) {
+    if (memcmp(header.magic, RMJ_LINEAGE_MAGIC, sizeof header.magic) != 0 || header.zero != 0) {
         return damaged(err, path, "not a list of pairs");
     }
-    if (header.version != RMJ_LINEAGE_VERSION || header.zero != 0) {
+    if (header.version != RMJ_LINEAGE_VERSION) {
         return rmj_fail(err, RMJ_DATA, "%s has version %u; this build reads %u", path, header.version,
                         RMJ_LINEAGE_VERSION);
     }
@@ -118,10 +118,11 @@ static void look_up(const struct rmj_lineage *lineage, const struct rmj_contract
                            (unsigned long long)first->row);
     }
     if (lineage->count + contract->pair_count > RMJ_LINEAGE_PAIR_COUNT_MAX) {
-        rmj_findings_error(contract->findings, "data.train", RMJ_EXIT_DATA,
-                           "the base model was trained on %llu pairs; with %u more its lineage is over %llu",
-                           (unsigned long long)lineage->count, contract->pair_count,
-                           (unsigned long long)RMJ_LINEAGE_PAIR_COUNT_MAX);
+        rmj_findings_error(
+            contract->findings, "data.train", RMJ_EXIT_DATA,
+            "the base model was trained on %llu pairs; with %u more its lineage is over %llu: start from "
+            "another base",
+            (unsigned long long)lineage->count, contract->pair_count, (unsigned long long)RMJ_LINEAGE_PAIR_COUNT_MAX);
     }
 }
 
@@ -165,7 +166,11 @@ enum rmj_status rmj_lineage_write(const struct rmj_plan *plan, const char *base,
     char *bytes = NULL, *path = NULL;
     enum rmj_status status = RMJ_OK;
     RMJ_GO(rmj_lineage_open(&lineage, base, err));
-    RMJ_ASSERT(lineage.count + own <= RMJ_LINEAGE_PAIR_COUNT_MAX); // checked when the job was prepared
+    if (lineage.count + own > RMJ_LINEAGE_PAIR_COUNT_MAX) { // the file was changed after the job was prepared
+        status = rmj_fail(err, RMJ_DATA, "a lineage of %llu pairs is over %llu",
+                          (unsigned long long)(lineage.count + own), (unsigned long long)RMJ_LINEAGE_PAIR_COUNT_MAX);
+        goto out;
+    }
     path = rmj_fs_join(directory, RMJ_LINEAGE_FILE);
     bytes = malloc(sizeof header + (lineage.count + own) * sizeof(uint64_t));
     if (path == NULL || bytes == NULL) {

@@ -239,6 +239,9 @@ static void damage_is_named(void **state)
     bad.header.magic[7] = '2';
     expect_damage(model, &bad, sizeof bad, "not a list of pairs");
     bad = file;
+    bad.header.zero = 1;
+    expect_damage(model, &bad, sizeof bad, "not a list of pairs");
+    bad = file;
     bad.header.version = 2;
     expect_damage(model, &bad, sizeof bad, "has version 2; this build reads 1");
     bad = file;

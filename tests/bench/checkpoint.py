@@ -18,7 +18,7 @@ for _ in range(options.repeats):
         manifests = sorted((one.state / "checkpoints").rglob("manifest/*.json"))
         import json
         named = json.loads(manifests[-1].read_text())["pages"]
-        raw = sum(p["raw_size"] if isinstance(p, dict) else p[1] for p in named)
+        raw = sum(p["size"] for p in named)
         names = {p["sha256"] if isinstance(p, dict) else p[0] for p in named}
         stored.append(sum(p.stat().st_size for p in pages if p.name in names) / raw)
 figures = {"stall_percent": show("training waited", stalls, "% of step time"), "stored_over_raw": show("stored / raw bytes", stored, "")}

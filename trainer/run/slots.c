@@ -204,6 +204,51 @@ static int64_t slot_worth(const struct rmj_slot *slot, uint32_t everywhere, uint
     return header->step == resume_step && everywhere < resume_step ? INT64_MAX : -1;
 }
 
+static int holds(const struct rmj_slot *slot, uint32_t step, uint32_t page)
+{
+    const struct rmj_slot_header *header = rmj_slot_header(slot);
+    const struct rmj_slot_page *table = header == NULL || header->step != step ? NULL : rmj_slot_pages(slot);
+    for (uint32_t i = 0; table != NULL && i < header->page_count; i++) {
+        if (table[i].page == page) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+// Pages that no other slot of the same step holds.
+static uint32_t count_unique(const struct rmj_slots *slots, int index)
+{
+    const struct rmj_slot_header *header = rmj_slot_header(&slots->slots[index]);
+    const struct rmj_slot_page *table = rmj_slot_pages(&slots->slots[index]);
+    uint32_t unique = 0;
+    for (uint32_t i = 0; i < header->page_count; i++) {
+        int elsewhere = 0;
+        for (int k = 0; k < RMJ_SLOT_COUNT && !elsewhere; k++) {
+            elsewhere = k != index && holds(&slots->slots[k], header->step, table[i].page);
+        }
+        unique += !elsewhere;
+    }
+    return unique;
+}
+
+// Generations that end one after another without a step leave every slot with a copy of one resume step, each for other
+// owners. The one that holds least alone makes room; should a rank be lost just then, its pages come from the store.
+static struct rmj_slot *pick_redundant(struct rmj_slots *slots)
+{
+    struct rmj_slot *best = NULL;
+    uint32_t least = UINT32_MAX;
+    for (int i = 0; i < RMJ_SLOT_COUNT; i++) {
+        struct rmj_slot *slot = &slots->slots[i];
+        uint32_t unique = slot->pinned || slot->current ? UINT32_MAX : count_unique(slots, i);
+        if (unique < least) {
+            best = slot;
+            least = unique;
+        }
+    }
+    return best;
+}
+
 struct rmj_slot *rmj_slots_pick(struct rmj_slots *slots, uint32_t everywhere, uint32_t resume_step)
 {
     struct rmj_slot *best = NULL;
@@ -216,5 +261,5 @@ struct rmj_slot *rmj_slots_pick(struct rmj_slots *slots, uint32_t everywhere, ui
             best_worth = worth;
         }
     }
-    return best;
+    return best != NULL ? best : pick_redundant(slots);
 }

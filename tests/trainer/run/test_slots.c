@@ -173,6 +173,26 @@ static void the_newest_whole_snapshot_is_never_overwritten(void **state)
     rmj_slots_close(&slots);
 }
 
+// Generations that end without a step leave a copy of the resume step in every slot; the next one still gets a slot,
+// and the pages that only one slot holds are not the ones to go.
+static void three_copies_of_one_step_still_leave_room(void **state)
+{
+    (void)state;
+    struct rmj_slots slots;
+    const uint32_t first[] = {0, 1}, second[] = {0}, third[] = {1, 2};
+    assert_int_equal(rmj_slots_open(&slots, fds, "restless", NULL), RMJ_OK);
+    write_slot(&slots, &slots.slots[0], 41, first, 2, 1);
+    write_slot(&slots, &slots.slots[1], 41, second, 1, 1);
+    write_slot(&slots, &slots.slots[2], 41, third, 2, 1);
+    for (int i = 0; i < RMJ_SLOT_COUNT; i++) {
+        slots.slots[i].current = slots.slots[i].pinned = 0;
+    }
+    struct rmj_slot *slot = rmj_slots_pick(&slots, 0, 41);
+    assert_non_null(slot);
+    assert_ptr_not_equal(slot, &slots.slots[2]); // the only copy of page 2
+    rmj_slots_close(&slots);
+}
+
 static void shares_are_even_and_cover_everything(void **state)
 {
     (void)state;
@@ -216,6 +236,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(nonsense_in_a_slot_counts_as_empty, make_fds, drop_fds),
         cmocka_unit_test_setup_teardown(a_slot_takes_what_its_pages_need, make_fds, drop_fds),
         cmocka_unit_test_setup_teardown(the_newest_whole_snapshot_is_never_overwritten, make_fds, drop_fds),
+        cmocka_unit_test(three_copies_of_one_step_still_leave_room),
         cmocka_unit_test(shares_are_even_and_cover_everything),
         cmocka_unit_test(equal_costs_are_dealt_out_by_index),
     };

@@ -236,7 +236,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(nonsense_in_a_slot_counts_as_empty, make_fds, drop_fds),
         cmocka_unit_test_setup_teardown(a_slot_takes_what_its_pages_need, make_fds, drop_fds),
         cmocka_unit_test_setup_teardown(the_newest_whole_snapshot_is_never_overwritten, make_fds, drop_fds),
-        cmocka_unit_test(three_copies_of_one_step_still_leave_room),
+        cmocka_unit_test_setup_teardown(three_copies_of_one_step_still_leave_room, make_fds, drop_fds),
         cmocka_unit_test(shares_are_even_and_cover_everything),
         cmocka_unit_test(equal_costs_are_dealt_out_by_index),
     };

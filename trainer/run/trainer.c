@@ -14,6 +14,8 @@
 #include "kernels/cpu/cpu.h"
 #include "trainer/run/exit_codes.h"
 
+#define STORE_AWAY_MS (4 * 60 * 1000) // under what the service waits for a rank to attach
+#define STORE_PAUSE_MS 1000
 #define WAIT_MS 1000
 #define LEAVE_WAIT_MS 3000 // for the service's word after this rank said that it leaves
 #define FAILED_WAIT_MS 60000
@@ -41,6 +43,29 @@ static int exit_code_of(enum rmj_status status)
     }
 }
 
+// Before the link's threads run, a notice only waits to be taken.
+static int told_to_leave(void)
+{
+    sigset_t pending;
+    sigemptyset(&pending);
+    return sigpending(&pending) == 0 && (sigismember(&pending, SIGTERM) || sigismember(&pending, SIGINT));
+}
+
+// A store that is away for a while is no fault of the rank: it waits, as it would in the middle of training.
+static enum rmj_status open_store(struct rmj_store **store, const char *url, struct rmj_error *err)
+{
+    int64_t until = rmj_clock_mono_ms() + STORE_AWAY_MS;
+    for (;;) {
+        enum rmj_status status = rmj_store_open(store, url, 1, NULL, err);
+        int may_pass = status == RMJ_UNREACHABLE || status == RMJ_TIMEOUT || status == RMJ_AGAIN || status == RMJ_IO ||
+                       status == RMJ_FULL;
+        if (!may_pass || rmj_clock_mono_ms() >= until || told_to_leave()) {
+            return status;
+        }
+        rmj_clock_sleep_ms(STORE_PAUSE_MS);
+    }
+}
+
 static enum rmj_status open_work(struct rmj_trainer *trainer, struct rmj_error *err)
 {
     RMJ_TRY(rmj_link_task(trainer->link, &trainer->task, err));
@@ -55,8 +80,8 @@ static enum rmj_status open_work(struct rmj_trainer *trainer, struct rmj_error *
     rmj_settings_read(&trainer->settings, trainer->spec);
     RMJ_TRY(rmj_cpu_check(err));
     RMJ_TRY(rmj_pool_create(&trainer->pool, trainer->settings.thread_count, rmj_cpu_thread_start, err));
-    RMJ_TRY(rmj_store_open(&trainer->checkpoint_store, task->checkpoint_store, 1, NULL, err));
-    RMJ_TRY(rmj_store_open(&trainer->publish_store, task->publish_store, 1, NULL, err));
+    RMJ_TRY(open_store(&trainer->checkpoint_store, task->checkpoint_store, err));
+    RMJ_TRY(open_store(&trainer->publish_store, task->publish_store, err));
     return rmj_model_config_read(&trainer->config, trainer->spec->base_model, err);
 }
 

@@ -12,7 +12,7 @@
 #include "service/api/internal.h"
 
 #define CHUNK_SIZE 32768
-#define CHUNKS_PER_PUMP 8
+#define CHUNKS_PER_PUMP 64 // 2 MiB queued at most for a reader that keeps up
 #define FILES_MAX 512
 
 struct log_file {

@@ -12,6 +12,8 @@ void rmj_wilson(double mean, double count, double *low, double *high);
 // 95 % percentile interval of the Ties score over resampled prompts (seeded). Returns 0 when it is undefined.
 int rmj_ties_interval(const struct rmj_rb2_ties_row *rows, size_t count, double *low, double *high);
 Rmjob__V1__ScoreDistribution *rmj_distribution(const float *scores, size_t count);
+// A result without a score yet; rows 0: how many is not known (a file with one number a subset).
+Rmjob__V1__CategoryResult *rmj_new_category(const struct rmj_category *category, size_t rows);
 // Mean of the six categories, when all are defined.
 void rmj_set_average(Rmjob__V1__EvalReport *report);
 // Splits "tied:7" or "ref:7". Returns 0 when it is neither.

@@ -155,16 +155,6 @@ static enum rmj_status read_row(const struct columns *columns, size_t index, str
     return RMJ_OK;
 }
 
-static Rmjob__V1__CategoryResult *new_result(const char *key, size_t rows)
-{
-    Rmjob__V1__CategoryResult *result = rmj_new_zeroed(sizeof *result);
-    rmjob__v1__category_result__init(result);
-    result->category = rmj_new_string(key);
-    result->has_rows = rows > 0;
-    result->rows = (uint32_t)rows;
-    return result;
-}
-
 static enum rmj_status score_category(const struct rmj_category *category, const struct file_row *rows, size_t count,
                                       Rmjob__V1__EvalReport *report, const char *file, struct rmj_error *err)
 {
@@ -186,7 +176,7 @@ static enum rmj_status score_category(const struct rmj_category *category, const
     if (found == 0) {
         goto out;
     }
-    Rmjob__V1__CategoryResult *result = new_result(category->key, found);
+    Rmjob__V1__CategoryResult *result = rmj_new_category(category, found);
     rmj_repeat((void ***)&report->categories, &report->n_categories, result);
     double score = sum / (double)found;
     if (category->is_ties) {
@@ -241,7 +231,7 @@ static enum rmj_status report_from_metrics(const json_t *root, const char *file,
         if (!read_number(value, &score)) {
             return rmj_fail(err, RMJ_DATA, "%s: '%s' is not a number", file, rmj_categories[c].subset);
         }
-        Rmjob__V1__CategoryResult *result = new_result(rmj_categories[c].key, 0);
+        Rmjob__V1__CategoryResult *result = rmj_new_category(&rmj_categories[c], 0);
         result->has_score = !isnan(score);
         result->score = score;
         rmj_repeat((void ***)&report->categories, &report->n_categories, result);

@@ -88,12 +88,12 @@ Rmjob__V1__ScoreDistribution *rmj_distribution(const float *scores, size_t count
     return distribution;
 }
 
-static Rmjob__V1__CategoryResult *new_category(const struct rmj_category *category, size_t rows)
+Rmjob__V1__CategoryResult *rmj_new_category(const struct rmj_category *category, size_t rows)
 {
     Rmjob__V1__CategoryResult *result = rmj_new_zeroed(sizeof *result);
     rmjob__v1__category_result__init(result);
     result->category = rmj_new_string(category->key);
-    result->has_rows = 1;
+    result->has_rows = rows > 0;
     result->rows = (uint32_t)rows;
     return result;
 }
@@ -133,7 +133,7 @@ static Rmjob__V1__CategoryResult *accuracy_category(const struct rmj_category *c
     if (count == 0) {
         return NULL;
     }
-    Rmjob__V1__CategoryResult *result = new_category(category, count);
+    Rmjob__V1__CategoryResult *result = rmj_new_category(category, count);
     result->has_score = 1;
     result->score = sum / (double)count;
     double low, high;
@@ -163,7 +163,7 @@ static enum rmj_status ties_category(const struct rmj_category *category, const 
     if (count > 0) {
         double score;
         RMJ_GO(rmj_rb2_ties(ties, count, &score, err));
-        *out = new_category(category, count);
+        *out = rmj_new_category(category, count);
         if (!isnan(score)) {
             (*out)->has_score = 1;
             (*out)->score = score;

@@ -27,6 +27,7 @@ struct rmj_tensor {
     uint64_t element_count;
     uint64_t offset; // in elements
     enum rmj_sum_kind sum_kind;
+    int frozen; // 1: read from the base model and never trained; its offset is after element_count
 };
 
 struct rmj_page {

@@ -25,6 +25,7 @@
 #define RMJ_TOKENIZER_TOKEN_SIZE_MAX ((size_t)1 << 16)
 #define RMJ_TOKENIZER_MERGE_COUNT_MAX ((size_t)1 << 23)
 #define RMJ_TOKENIZER_STEP_COUNT_MAX 16 // normalizers, pre-tokenizers or decoders in one chain
+#define RMJ_TOKENIZER_MARK_COUNT_MAX 32 // ids on one side of a text
 #define RMJ_TOKENIZER_REGEX_MATCH_MAX 50000000u
 #define RMJ_TOKENIZER_JIT_STACK_MAX ((size_t)64 << 20)
 #define RMJ_TOKENIZER_SCRATCH_KEPT_MAX 64
@@ -217,6 +218,11 @@ struct rmj_tokenizer_scratch {
     pcre2_jit_stack *jit_stack;
 };
 
+struct rmj_mark_list {
+    int32_t ids[RMJ_TOKENIZER_MARK_COUNT_MAX];
+    size_t count;
+};
+
 struct rmj_tokenizer {
     // Immutable after open.
     struct rmj_vocab vocab;
@@ -227,6 +233,8 @@ struct rmj_tokenizer {
     size_t pretokenizer_count;
     struct rmj_decoder decoders[RMJ_TOKENIZER_STEP_COUNT_MAX];
     size_t decoder_count;
+    struct rmj_mark_list before; // of the post-processor
+    struct rmj_mark_list after;
     int32_t bos_id;
     int32_t eos_id;
     int32_t pad_id;
@@ -261,7 +269,7 @@ RMJ_MUST_USE enum rmj_status rmj_json_count(const json_t *object, const char *wh
                                             uint64_t *value, struct rmj_error *err);
 char *rmj_span_copy(struct rmj_span span);
 // Calls `each` for every part of a chain: nothing for null, one for a part, its members (under `list_key`) for a
-// Sequence, nested ones flattened. `where` is "normalizer", "pre_tokenizer" or "decoder".
+// Sequence, nested ones flattened. `where` is "normalizer", "pre_tokenizer", "decoder" or "post_processor".
 typedef enum rmj_status (*rmj_part_fn)(struct rmj_tokenizer *tokenizer, const json_t *part, const char *type,
                                        struct rmj_error *err);
 RMJ_MUST_USE enum rmj_status rmj_json_chain(struct rmj_tokenizer *tokenizer, const json_t *value, const char *where,
@@ -355,6 +363,10 @@ void rmj_scratch_put(const struct rmj_tokenizer *tokenizer, struct rmj_tokenizer
 // decode.c
 RMJ_MUST_USE enum rmj_status rmj_decoder_add(struct rmj_tokenizer *tokenizer, const json_t *part, const char *type,
                                              struct rmj_error *err);
+
+// marks.c; after the tokens are known
+RMJ_MUST_USE enum rmj_status rmj_processor_add(struct rmj_tokenizer *tokenizer, const json_t *part, const char *type,
+                                               struct rmj_error *err);
 
 // special.c
 RMJ_MUST_USE enum rmj_status rmj_special_load(struct rmj_tokenizer *tokenizer, const char *directory,

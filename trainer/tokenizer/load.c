@@ -18,7 +18,9 @@ static enum rmj_status read_document(struct rmj_tokenizer *tokenizer, const json
     RMJ_TRY(
         rmj_json_chain(tokenizer, json_object_get(document, "decoder"), "decoder", "decoders", rmj_decoder_add, err));
     RMJ_TRY(rmj_vocab_load(tokenizer, json_object_get(document, "model"), err));
-    return rmj_added_load(tokenizer, json_object_get(document, "added_tokens"), err);
+    RMJ_TRY(rmj_added_load(tokenizer, json_object_get(document, "added_tokens"), err));
+    return rmj_json_chain(tokenizer, json_object_get(document, "post_processor"), "post_processor", "processors",
+                          rmj_processor_add, err);
 }
 
 static enum rmj_status read_file(struct rmj_tokenizer *tokenizer, const char *directory, struct rmj_error *err)

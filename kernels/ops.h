@@ -42,28 +42,51 @@ struct rmj_attention {
     uint32_t row_count;      // T
     uint32_t used_row_count; // rows after it belong to no span: their outputs and gradients are zero
     uint32_t head_count, kv_head_count, head_width;
-    const float *q;    // [T, H, D], rotated
-    const float *k;    // [T, K, D], rotated
-    const float *v;    // [T, K, D]
-    float *out;        // [T, H, D]
-    float *row_stats;  // [T, H, 2] maximum and 1 / sum of each softmax, for backward
+    float scale;      // of q k^T; 1 / sqrt(D) where the model says nothing
+    float softcap;    // 0: none; else a score becomes softcap * tanh(score / softcap) before the softmax
+    uint32_t window;  // 0: none; else a query at position p sees keys at positions over p - window. A row's position is
+                      // its number in its span, after the prefix_count rows of the span's prefix
+    const float *q;   // [T, H, D], rotated
+    const float *k;   // [T, K, D], rotated
+    const float *v;   // [T, K, D]
+    float *out;       // [T, H, D]
+    float *row_stats; // [T, H, 2] maximum and 1 / sum of each softmax, for backward
     const float *dout; // backward only, as all below: [T, H, D]
     float *dq, *dk, *dv;
 };
 
 struct rmj_rotary {
     uint32_t position_count;
-    uint32_t head_width;
-    double theta;
-    enum { RMJ_ROTARY_DEFAULT, RMJ_ROTARY_LINEAR, RMJ_ROTARY_LLAMA3 } kind;
-    double factor, low_frequency_factor, high_frequency_factor;
-    uint32_t original_position_count;
+    uint32_t pair_count;              // rotated pairs of a head: half its rotary width, at most D / 2
+    const float *inverse_frequencies; // [pair_count]
+    float amplitude;                  // of cosines and sines; 1 where the model says nothing
+};
+
+// Root mean square normalisation of rows (Zhang and Sennrich 2019, eq. 4): out = x * rstd * (weight + weight_offset),
+// rstd = 1 / sqrt(mean(x^2) + epsilon). Rows may be heads: [T * H, D].
+struct rmj_rmsnorm {
+    uint32_t rows, columns;
+    const float *x;      // [rows, columns]
+    const float *weight; // [columns]
+    float weight_offset; // 0, or 1 where a model stores weights around zero (Gemma)
+    float epsilon;
+    float *rstd;       // [rows], written by forward, read by the others
+    float *out;        // forward and again: [rows, columns]
+    const float *dout; // backward only, as all below: [rows, columns]
+    float *dx;         // may be dout when accumulate is 0
+    float *dweight;    // [columns]
+    int accumulate;    // 0: dx = gradient, 1: dx += gradient
+};
+
+enum rmj_activation {
+    RMJ_SILU,      // x / (1 + e^-x)
+    RMJ_GELU_TANH, // x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) (Hendrycks and Gimpel 2016, section 2)
 };
 
 // Largest shapes that will be asked for: sizes of the backend's own scratch.
 struct rmj_ops_limits {
     uint32_t row_count;  // T
-    uint32_t width;      // widest vector of rmsnorm, column_sum
+    uint32_t width;      // widest row of T: column_sum has at most T rows of it, rmsnorm at most T x width elements
     uint32_t head_width; // D
     uint32_t vocabulary_size;
 };
@@ -80,31 +103,33 @@ struct rmj_ops {
     // out[i] = a[i] + b[i]; out may be either.
     void (*add)(void *context, float *out, const float *a, const float *b, size_t count);
 
-    // out = x * rstd * weight, rstd = 1 / sqrt(mean(x^2) + epsilon) (Zhang and Sennrich 2019, eq. 4). rstd [rows].
-    void (*rmsnorm_forward)(void *context, float *out, float *rstd, const float *x, const float *weight, float epsilon,
-                            uint32_t rows, uint32_t columns);
-    // dx += gradient by x; dweight = gradient by weight.
-    void (*rmsnorm_backward)(void *context, float *dx, float *dweight, const float *dout, const float *x,
-                             const float *rstd, const float *weight, uint32_t rows, uint32_t columns);
-    // The normalised rows again, from x and rstd.
-    void (*rmsnorm_again)(void *context, float *out, const float *x, const float *rstd, const float *weight,
-                          uint32_t rows, uint32_t columns);
+    // x[i] *= factor
+    void (*scale)(void *context, float *x, float factor, size_t count);
 
-    // Rotates the two halves of each head by position (Su et al. 2021, in the half-split order of Llama's Hugging Face
-    // files), in place; backward rotates back. cosines, sines: [position_count, D / 2] from rotary_tables.
+    void (*rmsnorm_forward)(void *context, const struct rmj_rmsnorm *norm);
+    // dx (+)= gradient by x; dweight = gradient by weight.
+    void (*rmsnorm_backward)(void *context, const struct rmj_rmsnorm *norm);
+    // The normalised rows again, from x and rstd.
+    void (*rmsnorm_again)(void *context, const struct rmj_rmsnorm *norm);
+
+    // Rotates the two halves of the first rotary_width columns of each head by position (Su et al. 2021, in the
+    // half-split order of Llama's Hugging Face files), in place; the rest of a head stays. backward applies the
+    // transpose: it rotates back, times the amplitude. cosines, sines: [position_count, rotary_width / 2] from
+    // rotary_tables.
     void (*rotary_tables)(void *context, float *cosines, float *sines, const struct rmj_rotary *rotary);
     void (*rotary)(void *context, float *x, const int32_t *positions, const float *cosines, const float *sines,
-                   uint32_t rows, uint32_t heads, uint32_t head_width, int backward);
+                   uint32_t rows, uint32_t heads, uint32_t head_width, uint32_t rotary_width, int backward);
 
-    // softmax(q k^T / sqrt(D)) v over the spans; backward recomputes the probabilities.
+    // softmax(cap(scale q k^T)) v over the spans; backward recomputes the probabilities.
     void (*attention_forward)(void *context, const struct rmj_attention *attention);
     void (*attention_backward)(void *context, const struct rmj_attention *attention);
 
-    // out = silu(gate) * up (Shazeer 2020, eq. 5).
-    void (*swiglu_forward)(void *context, float *out, const float *gate, const float *up, size_t count);
+    // out = activation(gate) * up (Shazeer 2020, eq. 5).
+    void (*glu_forward)(void *context, enum rmj_activation activation, float *out, const float *gate, const float *up,
+                        size_t count);
     // dgate, dup from dout; `out` (may be NULL) gets the forward value again. dgate or dup may be dout.
-    void (*swiglu_backward)(void *context, float *dgate, float *dup, float *out, const float *dout, const float *gate,
-                            const float *up, size_t count);
+    void (*glu_backward)(void *context, enum rmj_activation activation, float *dgate, float *dup, float *out,
+                         const float *dout, const float *gate, const float *up, size_t count);
 
     // out[r] = table[tokens[r]]
     void (*gather)(void *context, float *out, const float *table, const int32_t *tokens, uint32_t rows,

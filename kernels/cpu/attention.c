@@ -168,11 +168,6 @@ static void clear_unused(const struct rmj_attention *at, float *x, size_t heads)
     memset(x + at->used_row_count * width, 0, (at->row_count - at->used_row_count) * width * sizeof *x);
 }
 
-static float score_scale(const struct rmj_attention *at)
-{
-    return (float)(1.0 / sqrt((double)at->head_width));
-}
-
 static size_t tile_count(const struct rmj_span *span)
 {
     return rmj_cpu_cuts(span->count, RMJ_CPU_QUERY_ROWS);
@@ -192,7 +187,7 @@ static void forward_unit(void *context, size_t index, size_t thread)
     for (uint32_t s = at->item_spans[item]; s < at->item_spans[item + 1]; s++) {
         for (size_t t = 0; t < tile_count(&at->spans[s]); t++) {
             struct tile tile = make_tile(&at->spans[s], t, head);
-            rows_by_keys(at, &tile, at->q, at->k, score_scale(at), scores);
+            rows_by_keys(at, &tile, at->q, at->k, at->scale, scores);
             softmax_tile(at, &tile, scores);
             weigh_keys(at, &tile, scores, at->v, at->out);
         }
@@ -202,7 +197,7 @@ static void forward_unit(void *context, size_t index, size_t thread)
 void rmj_cpu_attention_forward(void *context, const struct rmj_attention *attention)
 {
     struct attention_work w = {.cpu = context, .at = attention};
-    RMJ_ASSERT(attention->row_count <= w.cpu->limits.row_count);
+    RMJ_ASSERT(attention->row_count <= w.cpu->limits.row_count && attention->softcap == 0 && attention->window == 0);
     w.unit_count = (size_t)attention->item_count * attention->head_count;
     rmj_pool_run(w.cpu->pool, w.unit_count + 1, forward_unit, &w);
 }
@@ -220,7 +215,7 @@ static float row_dot(const float *a, const float *b, size_t count)
 // With p the probabilities and dp = dout v^T: ds = p (dp - rowsum(dout out)) scale (Dao et al. 2022, algorithm 4).
 static void gradient_tile(const struct rmj_attention *at, const struct tile *tile, float *p, float *dp)
 {
-    float scale = score_scale(at);
+    float scale = at->scale;
     for (size_t i = 0; i < tile->count; i++) {
         size_t row = query_offset(at, tile->row + i, tile->head), visible = tile->visible + i;
         const float *stats = at->row_stats + ((tile->row + i) * at->head_count + tile->head) * 2;
@@ -239,7 +234,7 @@ static void backward_tile(const struct attention_work *w, const struct tile *til
 {
     const struct rmj_attention *at = w->at;
     float *p = w->cpu->scores[thread], *ds = w->cpu->score_grads[thread];
-    rows_by_keys(at, tile, at->q, at->k, score_scale(at), p);
+    rows_by_keys(at, tile, at->q, at->k, at->scale, p);
     rows_by_keys(at, tile, at->dout, at->v, 1, ds);
     gradient_tile(at, tile, p, ds);
     weigh_keys(at, tile, ds, at->k, at->dq);
@@ -283,7 +278,7 @@ static void backward_unit(void *context, size_t index, size_t thread)
 void rmj_cpu_attention_backward(void *context, const struct rmj_attention *attention)
 {
     struct attention_work w = {.cpu = context, .at = attention};
-    RMJ_ASSERT(attention->row_count <= w.cpu->limits.row_count);
+    RMJ_ASSERT(attention->row_count <= w.cpu->limits.row_count && attention->softcap == 0 && attention->window == 0);
     w.unit_count = (size_t)attention->item_count * attention->kv_head_count;
     rmj_pool_run(w.cpu->pool, w.unit_count + 1, backward_unit, &w);
 }

@@ -17,7 +17,8 @@ struct rmj_cpu {
     struct rmj_pool *pool;
     struct rmj_ops_limits limits;
     struct rmj_arena arena;
-    float *partials;     // [ceil(T / RMJ_CPU_ROWS), width] per-cut column sums
+    float *partials; // [partial_count] per-cut column sums, [cuts, columns]
+    size_t partial_count;
     float **scores;      // per thread: [RMJ_CPU_QUERY_ROWS, T]
     float **score_grads; // per thread: [RMJ_CPU_QUERY_ROWS, T]
     uint32_t *first_use; // [V] scatter: where a token's rows begin
@@ -49,20 +50,19 @@ void rmj_cpu_matmul(void *context, const struct rmj_matmul *matmul);
 void rmj_cpu_column_sum(void *context, float *out, const float *x, uint32_t rows, uint32_t columns);
 void rmj_cpu_add_bias(void *context, float *x, const float *bias, uint32_t rows, uint32_t columns);
 void rmj_cpu_add(void *context, float *out, const float *a, const float *b, size_t count);
-void rmj_cpu_rmsnorm_forward(void *context, float *out, float *rstd, const float *x, const float *weight, float epsilon,
-                             uint32_t rows, uint32_t columns);
-void rmj_cpu_rmsnorm_backward(void *context, float *dx, float *dweight, const float *dout, const float *x,
-                              const float *rstd, const float *weight, uint32_t rows, uint32_t columns);
-void rmj_cpu_rmsnorm_again(void *context, float *out, const float *x, const float *rstd, const float *weight,
-                           uint32_t rows, uint32_t columns);
+void rmj_cpu_scale(void *context, float *x, float factor, size_t count);
+void rmj_cpu_rmsnorm_forward(void *context, const struct rmj_rmsnorm *norm);
+void rmj_cpu_rmsnorm_backward(void *context, const struct rmj_rmsnorm *norm);
+void rmj_cpu_rmsnorm_again(void *context, const struct rmj_rmsnorm *norm);
 void rmj_cpu_rotary_tables(void *context, float *cosines, float *sines, const struct rmj_rotary *rotary);
 void rmj_cpu_rotary(void *context, float *x, const int32_t *positions, const float *cosines, const float *sines,
-                    uint32_t rows, uint32_t heads, uint32_t head_width, int backward);
+                    uint32_t rows, uint32_t heads, uint32_t head_width, uint32_t rotary_width, int backward);
 void rmj_cpu_attention_forward(void *context, const struct rmj_attention *attention);
 void rmj_cpu_attention_backward(void *context, const struct rmj_attention *attention);
-void rmj_cpu_swiglu_forward(void *context, float *out, const float *gate, const float *up, size_t count);
-void rmj_cpu_swiglu_backward(void *context, float *dgate, float *dup, float *out, const float *dout, const float *gate,
-                             const float *up, size_t count);
+void rmj_cpu_glu_forward(void *context, enum rmj_activation activation, float *out, const float *gate, const float *up,
+                         size_t count);
+void rmj_cpu_glu_backward(void *context, enum rmj_activation activation, float *dgate, float *dup, float *out,
+                          const float *dout, const float *gate, const float *up, size_t count);
 void rmj_cpu_gather(void *context, float *out, const float *table, const int32_t *tokens, uint32_t rows,
                     uint32_t columns);
 uint32_t rmj_cpu_scatter(void *context, float *out, uint32_t *distinct, const float *x, const int32_t *tokens,

@@ -28,9 +28,10 @@ void rmj_cpu_thread_start(void)
     rmj_cpu_one_thread();
 }
 
-static size_t partials_size(const struct rmj_ops_limits *l)
+// Enough for any split of T x width elements into rows of at most width: the last cut may be a short one.
+static size_t partial_count(const struct rmj_ops_limits *l)
 {
-    return rmj_cpu_cuts(l->row_count, RMJ_CPU_ROWS) * l->width * sizeof(float);
+    return rmj_cpu_cuts((size_t)l->row_count * l->width, RMJ_CPU_ROWS) + l->width;
 }
 
 static size_t tile_size(const struct rmj_ops_limits *l)
@@ -40,7 +41,7 @@ static size_t tile_size(const struct rmj_ops_limits *l)
 
 size_t rmj_cpu_ops_memory(const struct rmj_ops_limits *l, size_t thread_count)
 {
-    size_t size = rmj_arena_need(partials_size(l)) + thread_count * 2 * rmj_arena_need(tile_size(l));
+    size_t size = rmj_arena_need(partial_count(l) * sizeof(float)) + thread_count * 2 * rmj_arena_need(tile_size(l));
     size += 2 * rmj_arena_need(thread_count * sizeof(float *));
     size += rmj_arena_need(l->vocabulary_size * sizeof(uint32_t));
     size += rmj_arena_need(l->row_count * sizeof(uint32_t)) + rmj_arena_need((l->row_count + 1) * sizeof(uint32_t));
@@ -61,7 +62,8 @@ static void fill_scratch(struct rmj_cpu *cpu)
     const struct rmj_ops_limits *l = &cpu->limits;
     size_t thread_count = rmj_pool_thread_count(cpu->pool);
     struct rmj_arena *arena = &cpu->arena;
-    cpu->partials = rmj_arena_take(arena, partials_size(l));
+    cpu->partial_count = partial_count(l);
+    cpu->partials = rmj_arena_take(arena, cpu->partial_count * sizeof(float));
     cpu->scores = rmj_arena_take(arena, thread_count * sizeof(float *));
     cpu->score_grads = rmj_arena_take(arena, thread_count * sizeof(float *));
     for (size_t i = 0; i < thread_count; i++) {
@@ -97,6 +99,7 @@ enum rmj_status rmj_cpu_ops_create(struct rmj_ops *ops, const struct rmj_ops_lim
         .column_sum = rmj_cpu_column_sum,
         .add_bias = rmj_cpu_add_bias,
         .add = rmj_cpu_add,
+        .scale = rmj_cpu_scale,
         .rmsnorm_forward = rmj_cpu_rmsnorm_forward,
         .rmsnorm_backward = rmj_cpu_rmsnorm_backward,
         .rmsnorm_again = rmj_cpu_rmsnorm_again,
@@ -104,8 +107,8 @@ enum rmj_status rmj_cpu_ops_create(struct rmj_ops *ops, const struct rmj_ops_lim
         .rotary = rmj_cpu_rotary,
         .attention_forward = rmj_cpu_attention_forward,
         .attention_backward = rmj_cpu_attention_backward,
-        .swiglu_forward = rmj_cpu_swiglu_forward,
-        .swiglu_backward = rmj_cpu_swiglu_backward,
+        .glu_forward = rmj_cpu_glu_forward,
+        .glu_backward = rmj_cpu_glu_backward,
         .gather = rmj_cpu_gather,
         .scatter = rmj_cpu_scatter,
         .head_forward = rmj_cpu_head_forward,

@@ -8,10 +8,7 @@
 
 struct norm_work {
     struct rmj_cpu *cpu;
-    float *out, *rstd_out;
-    const float *x, *weight, *dout, *rstd;
-    float epsilon;
-    size_t rows, columns;
+    const struct rmj_rmsnorm *norm;
 };
 
 // Sum of a[i] b[i].
@@ -30,10 +27,14 @@ static double row_dot(const float *a, const float *b, size_t count)
     return ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
 }
 
-static void apply_row(float *out, const float *x, float rstd, const float *weight, size_t columns)
+// The factor is weight + weight_offset, in float32 as the public implementations have it. With offset 0 it is the
+// weight itself.
+static void apply_row(const struct rmj_rmsnorm *n, size_t row)
 {
-    for (size_t c = 0; c < columns; c++) {
-        out[c] = x[c] * rstd * weight[c];
+    const float *x = n->x + row * n->columns;
+    float *out = n->out + row * n->columns, rstd = n->rstd[row], offset = n->weight_offset;
+    for (size_t c = 0; c < n->columns; c++) {
+        out[c] = x[c] * rstd * (n->weight[c] + offset);
     }
 }
 
@@ -41,72 +42,78 @@ static void forward_cut(void *context, size_t index, size_t thread)
 {
     (void)thread;
     const struct norm_work *w = context;
-    size_t end = rmj_cpu_cut_end(index, RMJ_CPU_ROWS, w->rows);
+    const struct rmj_rmsnorm *n = w->norm;
+    size_t end = rmj_cpu_cut_end(index, RMJ_CPU_ROWS, n->rows);
     for (size_t r = index * RMJ_CPU_ROWS; r < end; r++) {
-        const float *x = w->x + r * w->columns;
-        double mean = row_dot(x, x, w->columns) / (double)w->columns;
-        float rstd = (float)(1.0 / sqrt(mean + (double)w->epsilon));
-        w->rstd_out[r] = rstd;
-        apply_row(w->out + r * w->columns, x, rstd, w->weight, w->columns);
+        const float *x = n->x + r * n->columns;
+        double mean = row_dot(x, x, n->columns) / (double)n->columns;
+        n->rstd[r] = (float)(1.0 / sqrt(mean + (double)n->epsilon));
+        apply_row(n, r);
     }
 }
 
-void rmj_cpu_rmsnorm_forward(void *context, float *out, float *rstd, const float *x, const float *weight, float epsilon,
-                             uint32_t rows, uint32_t columns)
+void rmj_cpu_rmsnorm_forward(void *context, const struct rmj_rmsnorm *norm)
 {
     struct rmj_cpu *cpu = context;
-    struct norm_work w = {.cpu = cpu,
-                          .out = out,
-                          .rstd_out = rstd,
-                          .x = x,
-                          .weight = weight,
-                          .epsilon = epsilon,
-                          .rows = rows,
-                          .columns = columns};
-    rmj_pool_run(cpu->pool, rmj_cpu_cuts(rows, RMJ_CPU_ROWS), forward_cut, &w);
+    struct norm_work w = {.cpu = cpu, .norm = norm};
+    rmj_pool_run(cpu->pool, rmj_cpu_cuts(norm->rows, RMJ_CPU_ROWS), forward_cut, &w);
 }
 
 static void again_cut(void *context, size_t index, size_t thread)
 {
     (void)thread;
     const struct norm_work *w = context;
-    size_t end = rmj_cpu_cut_end(index, RMJ_CPU_ROWS, w->rows);
+    size_t end = rmj_cpu_cut_end(index, RMJ_CPU_ROWS, w->norm->rows);
     for (size_t r = index * RMJ_CPU_ROWS; r < end; r++) {
-        apply_row(w->out + r * w->columns, w->x + r * w->columns, w->rstd[r], w->weight, w->columns);
+        apply_row(w->norm, r);
     }
 }
 
-void rmj_cpu_rmsnorm_again(void *context, float *out, const float *x, const float *rstd, const float *weight,
-                           uint32_t rows, uint32_t columns)
+void rmj_cpu_rmsnorm_again(void *context, const struct rmj_rmsnorm *norm)
 {
     struct rmj_cpu *cpu = context;
-    struct norm_work w = {
-        .cpu = cpu, .out = out, .x = x, .rstd = rstd, .weight = weight, .rows = rows, .columns = columns};
-    rmj_pool_run(cpu->pool, rmj_cpu_cuts(rows, RMJ_CPU_ROWS), again_cut, &w);
+    struct norm_work w = {.cpu = cpu, .norm = norm};
+    rmj_pool_run(cpu->pool, rmj_cpu_cuts(norm->rows, RMJ_CPU_ROWS), again_cut, &w);
 }
 
-// With n = x rstd and g = dout weight: dx += rstd (g - n mean(g n)), dweight = sum over rows of dout n.
-static void backward_row(float *dx, float *dweight, const float *dout, const float *x, float rstd, const float *weight,
-                         size_t columns)
+// With n = x rstd and g = dout factor: gradient by x = rstd (g - n mean(g n)), by weight = sum over rows of dout n.
+// Returns mean(g n) and adds the row's share of the weight's gradient.
+static float gradient_sums(const struct rmj_rmsnorm *norm, size_t row, float *restrict dweight)
 {
+    size_t columns = norm->columns, c = 0;
+    const float *x = norm->x + row * columns, *dout = norm->dout + row * columns;
+    float rstd = norm->rstd[row], offset = norm->weight_offset;
     double lanes[LANES] = {0};
-    size_t c = 0;
     for (; c + LANES <= columns; c += LANES) {
         for (size_t l = 0; l < LANES; l++) {
             float n = x[c + l] * rstd;
             dweight[c + l] += dout[c + l] * n;
-            lanes[l] += (double)(dout[c + l] * weight[c + l]) * (double)n;
+            lanes[l] += (double)(dout[c + l] * (norm->weight[c + l] + offset)) * (double)n;
         }
     }
     for (; c < columns; c++) {
         float n = x[c] * rstd;
         dweight[c] += dout[c] * n;
-        lanes[c % LANES] += (double)(dout[c] * weight[c]) * (double)n;
+        lanes[c % LANES] += (double)(dout[c] * (norm->weight[c] + offset)) * (double)n;
     }
     double sum = ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
-    float mean = (float)(sum / (double)columns);
-    for (c = 0; c < columns; c++) {
-        dx[c] += rstd * (dout[c] * weight[c] - x[c] * rstd * mean);
+    return (float)(sum / (double)columns);
+}
+
+static void backward_row(const struct rmj_rmsnorm *norm, size_t row, float *dweight)
+{
+    float mean = gradient_sums(norm, row, dweight), rstd = norm->rstd[row], offset = norm->weight_offset;
+    const float *x = norm->x + row * norm->columns, *dout = norm->dout + row * norm->columns;
+    float *dx = norm->dx + row * norm->columns;
+    if (norm->accumulate) {
+        for (size_t c = 0; c < norm->columns; c++) {
+            dx[c] += rstd * (dout[c] * (norm->weight[c] + offset) - x[c] * rstd * mean);
+        }
+        return;
+    }
+#pragma GCC ivdep // dx may be dout: element by element, nothing is read after it was written
+    for (size_t c = 0; c < norm->columns; c++) {
+        dx[c] = rstd * (dout[c] * (norm->weight[c] + offset) - x[c] * rstd * mean);
     }
 }
 
@@ -114,23 +121,20 @@ static void backward_cut(void *context, size_t index, size_t thread)
 {
     (void)thread;
     const struct norm_work *w = context;
-    float *partial = w->cpu->partials + index * w->columns;
-    memset(partial, 0, w->columns * sizeof(float));
-    size_t end = rmj_cpu_cut_end(index, RMJ_CPU_ROWS, w->rows);
+    size_t columns = w->norm->columns, end = rmj_cpu_cut_end(index, RMJ_CPU_ROWS, w->norm->rows);
+    float *partial = w->cpu->partials + index * columns;
+    memset(partial, 0, columns * sizeof(float));
     for (size_t r = index * RMJ_CPU_ROWS; r < end; r++) {
-        size_t at = r * w->columns;
-        backward_row(w->out + at, partial, w->dout + at, w->x + at, w->rstd[r], w->weight, w->columns);
+        backward_row(w->norm, r, partial);
     }
 }
 
-void rmj_cpu_rmsnorm_backward(void *context, float *dx, float *dweight, const float *dout, const float *x,
-                              const float *rstd, const float *weight, uint32_t rows, uint32_t columns)
+void rmj_cpu_rmsnorm_backward(void *context, const struct rmj_rmsnorm *norm)
 {
     struct rmj_cpu *cpu = context;
-    RMJ_ASSERT(rows <= cpu->limits.row_count && columns <= cpu->limits.width);
-    struct norm_work w = {
-        .cpu = cpu, .out = dx, .x = x, .rstd = rstd, .weight = weight, .dout = dout, .rows = rows, .columns = columns};
-    size_t cuts = rmj_cpu_cuts(rows, RMJ_CPU_ROWS);
+    size_t cuts = rmj_cpu_cuts(norm->rows, RMJ_CPU_ROWS);
+    RMJ_ASSERT(cuts * norm->columns <= cpu->partial_count);
+    struct norm_work w = {.cpu = cpu, .norm = norm};
     rmj_pool_run(cpu->pool, cuts, backward_cut, &w);
-    rmj_cpu_sum_partials(cpu, dweight, cuts, columns);
+    rmj_cpu_sum_partials(cpu, norm->dweight, cuts, norm->columns);
 }

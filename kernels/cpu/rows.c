@@ -54,7 +54,7 @@ static void column_sum_cut(void *context, size_t index, size_t thread)
 void rmj_cpu_column_sum(void *context, float *out, const float *x, uint32_t rows, uint32_t columns)
 {
     struct rmj_cpu *cpu = context;
-    RMJ_ASSERT(rows <= cpu->limits.row_count && columns <= cpu->limits.width);
+    RMJ_ASSERT(rmj_cpu_cuts(rows, RMJ_CPU_ROWS) * columns <= cpu->partial_count);
     struct column_work w = {.cpu = cpu, .x = x, .rows = rows, .columns = columns};
     size_t cuts = rmj_cpu_cuts(rows, RMJ_CPU_ROWS);
     rmj_pool_run(cpu->pool, cuts, column_sum_cut, &w);
@@ -84,6 +84,7 @@ void rmj_cpu_add_bias(void *context, float *x, const float *bias, uint32_t rows,
 struct element_work {
     float *out, *dgate, *dup;
     const float *a, *b, *dout;
+    float factor;
     size_t count;
 };
 
@@ -104,13 +105,30 @@ void rmj_cpu_add(void *context, float *out, const float *a, const float *b, size
     rmj_pool_run(cpu->pool, rmj_cpu_cuts(count, RMJ_CPU_ELEMENTS), add_cut, &w);
 }
 
+static void scale_cut(void *context, size_t index, size_t thread)
+{
+    (void)thread;
+    const struct element_work *w = context;
+    size_t end = rmj_cpu_cut_end(index, RMJ_CPU_ELEMENTS, w->count);
+    for (size_t i = index * RMJ_CPU_ELEMENTS; i < end; i++) {
+        w->out[i] *= w->factor;
+    }
+}
+
+void rmj_cpu_scale(void *context, float *x, float factor, size_t count)
+{
+    struct rmj_cpu *cpu = context;
+    struct element_work w = {.out = x, .factor = factor, .count = count};
+    rmj_pool_run(cpu->pool, rmj_cpu_cuts(count, RMJ_CPU_ELEMENTS), scale_cut, &w);
+}
+
 static __m256 sigmoid(__m256 x)
 {
     __m256 one = _mm256_set1_ps(1);
     return _mm256_div_ps(one, _mm256_add_ps(one, rmj_vector_exp(_mm256_sub_ps(_mm256_setzero_ps(), x))));
 }
 
-static void swiglu_forward_cut(void *context, size_t index, size_t thread)
+static void glu_forward_cut(void *context, size_t index, size_t thread)
 {
     (void)thread;
     const struct element_work *w = context;
@@ -122,15 +140,17 @@ static void swiglu_forward_cut(void *context, size_t index, size_t thread)
     }
 }
 
-void rmj_cpu_swiglu_forward(void *context, float *out, const float *gate, const float *up, size_t count)
+void rmj_cpu_glu_forward(void *context, enum rmj_activation activation, float *out, const float *gate, const float *up,
+                         size_t count)
 {
+    RMJ_ASSERT(activation == RMJ_SILU);
     struct rmj_cpu *cpu = context;
     struct element_work w = {.out = out, .a = gate, .b = up, .count = count};
-    rmj_pool_run(cpu->pool, rmj_cpu_cuts(count, RMJ_CPU_ELEMENTS), swiglu_forward_cut, &w);
+    rmj_pool_run(cpu->pool, rmj_cpu_cuts(count, RMJ_CPU_ELEMENTS), glu_forward_cut, &w);
 }
 
 // d silu(g) = s (1 + g (1 - s)), s = sigmoid(g).
-static void swiglu_backward_cut(void *context, size_t index, size_t thread)
+static void glu_backward_cut(void *context, size_t index, size_t thread)
 {
     (void)thread;
     const struct element_work *w = context;
@@ -151,10 +171,11 @@ static void swiglu_backward_cut(void *context, size_t index, size_t thread)
     }
 }
 
-void rmj_cpu_swiglu_backward(void *context, float *dgate, float *dup, float *out, const float *dout, const float *gate,
-                             const float *up, size_t count)
+void rmj_cpu_glu_backward(void *context, enum rmj_activation activation, float *dgate, float *dup, float *out,
+                          const float *dout, const float *gate, const float *up, size_t count)
 {
+    RMJ_ASSERT(activation == RMJ_SILU);
     struct rmj_cpu *cpu = context;
     struct element_work w = {.out = out, .dgate = dgate, .dup = dup, .dout = dout, .a = gate, .b = up, .count = count};
-    rmj_pool_run(cpu->pool, rmj_cpu_cuts(count, RMJ_CPU_ELEMENTS), swiglu_backward_cut, &w);
+    rmj_pool_run(cpu->pool, rmj_cpu_cuts(count, RMJ_CPU_ELEMENTS), glu_backward_cut, &w);
 }

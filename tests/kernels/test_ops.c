@@ -158,20 +158,33 @@ static void rmsnorm_and_its_gradients_are_right(void **state)
         float *x = draw(count), *weight = draw(columns), *dout = draw(count), *out = draw(count), *again = draw(count);
         float *rstd = draw(rows), *dx = calloc(count, sizeof *dx), *dweight = draw(columns);
         struct norm_case n = {rows, columns, widen(x, count), widen(weight, columns), dout};
-        ops.rmsnorm_forward(ops.context, out, rstd, x, weight, 1e-5f, rows, columns);
+        struct rmj_rmsnorm norm = {.rows = rows,
+                                   .columns = columns,
+                                   .x = x,
+                                   .weight = weight,
+                                   .epsilon = 1e-5f,
+                                   .rstd = rstd,
+                                   .out = out,
+                                   .dout = dout,
+                                   .dx = dx,
+                                   .dweight = dweight,
+                                   .accumulate = 1};
+        ops.rmsnorm_forward(ops.context, &norm);
         double loss = 0;
         for (size_t i = 0; i < count; i++) {
             loss += (double)out[i] * (double)dout[i];
         }
         assert_true(fabs(loss - evaluate_norm(&n)) < 1e-5 * fmax(1, sqrt((double)count)));
-        ops.rmsnorm_again(ops.context, again, x, rstd, weight, rows, columns);
+        norm.out = again;
+        ops.rmsnorm_again(ops.context, &norm);
         assert_memory_equal(out, again, count * sizeof *out);
-        ops.rmsnorm_backward(ops.context, dx, dweight, dout, x, rstd, weight, rows, columns);
+        ops.rmsnorm_backward(ops.context, &norm);
         assert_gradient(dx, n.x, count, evaluate_norm, &n, 1e-5);
         assert_gradient(dweight, n.weight, columns, evaluate_norm, &n, 1e-5);
         float *before = draw(count), *sum = malloc(count * sizeof *sum);
         memcpy(sum, before, count * sizeof *sum);
-        ops.rmsnorm_backward(ops.context, sum, dweight, dout, x, rstd, weight, rows, columns);
+        norm.dx = sum;
+        ops.rmsnorm_backward(ops.context, &norm);
         for (size_t i = 0; i < count; i++) {
             assert_true(fabsf(sum[i] - before[i] - dx[i]) < 1e-5f * (1 + fabsf(before[i])));
         }
@@ -206,7 +219,7 @@ static void swiglu_and_its_gradients_are_right_from_end_to_end_of_the_range(void
         for (size_t i = 0; i < count; i++) {
             gate[i] *= i % 7 == 0 ? 40 : 2;
         }
-        ops.swiglu_forward(ops.context, out, gate, up, count);
+        ops.glu_forward(ops.context, RMJ_SILU, out, gate, up, count);
         double *want = malloc(count * sizeof *want), *want_gate = malloc(count * sizeof *want);
         double *want_up = malloc(count * sizeof *want);
         for (size_t i = 0; i < count; i++) {
@@ -216,7 +229,7 @@ static void swiglu_and_its_gradients_are_right_from_end_to_end_of_the_range(void
             want_up[i] = d * silu(g);
         }
         assert_near(out, want, count, 1e-6);
-        ops.swiglu_backward(ops.context, dgate, dout, again, dout, gate, up, count); // dup in dout's place
+        ops.glu_backward(ops.context, RMJ_SILU, dgate, dout, again, dout, gate, up, count); // dup in dout's place
         assert_memory_equal(out, again, count * sizeof *out);
         assert_near(dgate, want_gate, count, 1e-6);
         assert_near(dout, want_up, count, 1e-6);
@@ -231,7 +244,7 @@ static void swiglu_and_its_gradients_are_right_from_end_to_end_of_the_range(void
         free(want_up);
     }
     float extreme[4] = {-1e30f, -100, 100, 1e30f}, ones[4] = {1, 1, 1, 1}, out[4];
-    ops.swiglu_forward(ops.context, out, extreme, ones, 4);
+    ops.glu_forward(ops.context, RMJ_SILU, out, extreme, ones, 4);
     assert_true(fabsf(out[0]) < 1e-6f && fabsf(out[1]) < 1e-6f && out[2] == 100 && out[3] == 1e30f);
     close_ops();
 }
@@ -342,6 +355,7 @@ static void attention_of_heads(uint32_t heads, uint32_t kv_heads, uint32_t width
                                .head_count = heads,
                                .kv_head_count = kv_heads,
                                .head_width = width,
+                               .scale = (float)(1 / sqrt(width)),
                                .q = q,
                                .k = k,
                                .v = v,
@@ -398,28 +412,19 @@ static void rotary_turns_by_position_and_back(void **state)
     (void)state;
     open_ops(2);
     enum { POSITIONS = 400, WIDTH = 16, ROWS = 45, HEADS = 3 };
-    struct rmj_rotary rotary = {.position_count = POSITIONS,
-                                .head_width = WIDTH,
-                                .theta = 500000,
-                                .kind = RMJ_ROTARY_LLAMA3,
-                                .factor = 8,
-                                .low_frequency_factor = 1,
-                                .high_frequency_factor = 4,
-                                .original_position_count = 64};
+    float frequencies[WIDTH / 2];
+    for (uint32_t i = 0; i < WIDTH / 2; i++) {
+        frequencies[i] = (float)pow(10000, -2.0 * i / WIDTH);
+    }
+    struct rmj_rotary rotary = {
+        .position_count = POSITIONS, .pair_count = WIDTH / 2, .inverse_frequencies = frequencies, .amplitude = 1};
     float *cosines = draw(POSITIONS * WIDTH / 2), *sines = draw(POSITIONS * WIDTH / 2);
     ops.rotary_tables(ops.context, cosines, sines, &rotary);
-    double pi = acos(-1);
     for (uint32_t i = 0; i < WIDTH / 2; i++) {
-        double frequency = pow(500000, -2.0 * i / WIDTH), wavelength = 2 * pi / frequency;
-        if (wavelength > 64) {
-            frequency /= 8;
-        } else if (wavelength > 16) {
-            double mix = (64 / wavelength - 1) / 3;
-            frequency = (1 - mix) * frequency / 8 + mix * frequency;
-        }
         for (uint32_t p = 0; p < POSITIONS; p += 7) {
-            assert_true(fabs((double)cosines[p * WIDTH / 2 + i] - cos(p * frequency)) < 1e-7 * p + 1e-7);
-            assert_true(fabs((double)sines[p * WIDTH / 2 + i] - sin(p * frequency)) < 1e-7 * p + 1e-7);
+            double angle = (double)((float)p * frequencies[i]);
+            assert_true(fabs((double)cosines[p * WIDTH / 2 + i] - cos(angle)) < 1e-7);
+            assert_true(fabs((double)sines[p * WIDTH / 2 + i] - sin(angle)) < 1e-7);
         }
     }
     int32_t positions[ROWS];
@@ -428,7 +433,7 @@ static void rotary_turns_by_position_and_back(void **state)
     }
     float *x = draw(ROWS * HEADS * WIDTH), *before = malloc(ROWS * HEADS * WIDTH * sizeof *before);
     memcpy(before, x, ROWS * HEADS * WIDTH * sizeof *x);
-    ops.rotary(ops.context, x, positions, cosines, sines, ROWS, HEADS, WIDTH, 0);
+    ops.rotary(ops.context, x, positions, cosines, sines, ROWS, HEADS, WIDTH, WIDTH, 0);
     for (size_t r = 0; r < ROWS; r++) {
         for (size_t i = 0; i < WIDTH / 2; i++) {
             const float *was = before + (r * HEADS + 1) * WIDTH, *is = x + (r * HEADS + 1) * WIDTH;
@@ -438,7 +443,7 @@ static void rotary_turns_by_position_and_back(void **state)
             assert_true(fabs((double)is[i + WIDTH / 2] - ((double)was[i + WIDTH / 2] * c + (double)was[i] * s)) < 1e-6);
         }
     }
-    ops.rotary(ops.context, x, positions, cosines, sines, ROWS, HEADS, WIDTH, 1);
+    ops.rotary(ops.context, x, positions, cosines, sines, ROWS, HEADS, WIDTH, WIDTH, 1);
     for (size_t i = 0; i < ROWS * HEADS * WIDTH; i++) {
         assert_true(fabsf(x[i] - before[i]) < 2e-6f);
     }
@@ -597,6 +602,7 @@ static float *run_everything(size_t threads, size_t *count)
                                .head_count = HEADS,
                                .kv_head_count = HEADS,
                                .head_width = D,
+                               .scale = (float)(1 / sqrt(D)),
                                .q = q,
                                .k = k,
                                .v = v,
@@ -608,8 +614,19 @@ static float *run_everything(size_t threads, size_t *count)
                                .dv = all + 6 * n};
     ops.attention_forward(ops.context, &at);
     ops.attention_backward(ops.context, &at);
-    ops.rmsnorm_forward(ops.context, all + 7 * n, stats, x, w, 1e-5f, ROWS, WIDTH);
-    ops.rmsnorm_backward(ops.context, all + 7 * n, all + 8 * n, g, x, stats, w, ROWS, WIDTH);
+    struct rmj_rmsnorm norm = {.rows = ROWS,
+                               .columns = WIDTH,
+                               .x = x,
+                               .weight = w,
+                               .epsilon = 1e-5f,
+                               .rstd = stats,
+                               .out = all + 7 * n,
+                               .dout = g,
+                               .dx = all + 7 * n,
+                               .dweight = all + 8 * n,
+                               .accumulate = 1};
+    ops.rmsnorm_forward(ops.context, &norm);
+    ops.rmsnorm_backward(ops.context, &norm);
     ops.scatter(ops.context, all + 9 * n, distinct, x, tokens, ROWS, WIDTH);
     free(x);
     free(w);

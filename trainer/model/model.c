@@ -7,6 +7,7 @@
 // one layer's worth and overwrites it.
 #include "trainer/model/model.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,7 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/math.h"
 #include "kernels/ops.h"
+#include "trainer/model/rope.h"
 
 #define NO_TENSOR UINT32_MAX
 
@@ -45,6 +47,7 @@ struct rmj_model {
     uint32_t row_count, item_count_max, branch_count_max;
     int training;
     uint32_t final_norm;
+    float *frequencies;     // [D / 2] of the rotated pairs
     float *cosines, *sines; // [T, D / 2]
     // owner thread
     struct layer *layers;
@@ -145,6 +148,7 @@ static void take_all(struct taker *t, struct rmj_model *m)
             m->layers[i] = shared;
         }
     }
+    m->frequencies = take_floats(t, 1, c->head_width / 2);
     m->cosines = take_floats(t, rows, c->head_width / 2);
     m->sines = take_floats(t, rows, c->head_width / 2);
     m->x_last = take_floats(t, rows, c->hidden_width);
@@ -238,17 +242,11 @@ static void find_tensors(struct rmj_model *m)
 
 static void fill_rotary_tables(struct rmj_model *m)
 {
-    const struct rmj_model_config *c = &m->config;
+    rmj_rope_inverse_frequencies(m->frequencies, &m->config);
     struct rmj_rotary rotary = {.position_count = m->row_count,
-                                .head_width = c->head_width,
-                                .theta = c->rope_theta,
-                                .kind = c->rope_kind == RMJ_ROPE_LINEAR   ? RMJ_ROTARY_LINEAR
-                                        : c->rope_kind == RMJ_ROPE_LLAMA3 ? RMJ_ROTARY_LLAMA3
-                                                                          : RMJ_ROTARY_DEFAULT,
-                                .factor = c->rope_factor,
-                                .low_frequency_factor = c->rope_low_frequency_factor,
-                                .high_frequency_factor = c->rope_high_frequency_factor,
-                                .original_position_count = c->rope_original_position_count};
+                                .pair_count = m->config.head_width / 2,
+                                .inverse_frequencies = m->frequencies,
+                                .amplitude = 1};
     m->ops.rotary_tables(m->ops.context, m->cosines, m->sines, &rotary);
 }
 
@@ -377,6 +375,7 @@ static struct rmj_attention attention_of(const struct rmj_model *m, const struct
                                   .head_count = m->config.head_count,
                                   .kv_head_count = m->config.kv_head_count,
                                   .head_width = m->config.head_width,
+                                  .scale = (float)(1.0 / sqrt((double)m->config.head_width)),
                                   .q = layer->q_rows,
                                   .k = layer->k_rows,
                                   .v = layer->v_rows,
@@ -391,7 +390,23 @@ static struct rmj_attention attention_of(const struct rmj_model *m, const struct
 static void rotate(struct rmj_model *m, const struct rmj_pack *pack, float *x, uint32_t heads, int backward)
 {
     m->ops.rotary(m->ops.context, x, pack->positions, m->cosines, m->sines, m->row_count, heads, m->config.head_width,
-                  backward);
+                  m->config.head_width, backward);
+}
+
+// A norm over rows of C, forward into m->norm and backward from m->dnorm onto m->dx.
+static struct rmj_rmsnorm norm_of(const struct rmj_model *m, uint32_t tensor, const float *x, float *rstd)
+{
+    return (struct rmj_rmsnorm){.rows = m->row_count,
+                                .columns = m->config.hidden_width,
+                                .x = x,
+                                .weight = weight(m, tensor),
+                                .epsilon = m->config.norm_epsilon,
+                                .rstd = rstd,
+                                .out = m->norm,
+                                .dout = m->dnorm,
+                                .dx = m->dx,
+                                .dweight = m->gradient,
+                                .accumulate = 1};
 }
 
 static void layer_forward(struct rmj_model *m, const struct rmj_pack *pack, struct layer *layer, float *next)
@@ -400,8 +415,8 @@ static void layer_forward(struct rmj_model *m, const struct rmj_pack *pack, stru
     const struct rmj_ops *ops = &m->ops;
     uint32_t rows = m->row_count, width = c->hidden_width;
     size_t count = (size_t)rows * width;
-    ops->rmsnorm_forward(ops->context, m->norm, layer->rstd, layer->x, weight(m, layer->input_norm), c->norm_epsilon,
-                         rows, width);
+    struct rmj_rmsnorm input_norm = norm_of(m, layer->input_norm, layer->x, layer->rstd);
+    ops->rmsnorm_forward(ops->context, &input_norm);
     linear_forward(m, &layer->q, m->norm, layer->q_rows);
     linear_forward(m, &layer->k, m->norm, layer->k_rows);
     linear_forward(m, &layer->v, m->norm, layer->v_rows);
@@ -412,11 +427,12 @@ static void layer_forward(struct rmj_model *m, const struct rmj_pack *pack, stru
     linear_forward(m, &layer->o, layer->att, layer->mid);
     ops->add(ops->context, layer->mid, layer->mid, layer->x, count);
 
-    ops->rmsnorm_forward(ops->context, m->norm, layer->mid_rstd, layer->mid, weight(m, layer->middle_norm),
-                         c->norm_epsilon, rows, width);
+    struct rmj_rmsnorm middle_norm = norm_of(m, layer->middle_norm, layer->mid, layer->mid_rstd);
+    ops->rmsnorm_forward(ops->context, &middle_norm);
     linear_forward(m, &layer->gate, m->norm, layer->gate_rows);
     linear_forward(m, &layer->up, m->norm, layer->up_rows);
-    ops->swiglu_forward(ops->context, m->act, layer->gate_rows, layer->up_rows, (size_t)rows * c->feed_forward_width);
+    ops->glu_forward(ops->context, RMJ_SILU, m->act, layer->gate_rows, layer->up_rows,
+                     (size_t)rows * c->feed_forward_width);
     linear_forward(m, &layer->down, m->act, next);
     ops->add(ops->context, next, next, layer->mid, count);
 }
@@ -442,8 +458,9 @@ void rmj_model_forward(struct rmj_model *m, const struct rmj_pack *pack, float *
         float *next = i + 1 < m->config.layer_count ? m->layers[i + 1].x : m->x_last;
         layer_forward(m, pack, &m->layers[i], next);
     }
-    ops->rmsnorm_forward(ops->context, m->final_rows, m->last_rstd, m->x_last, weight(m, m->final_norm),
-                         m->config.norm_epsilon, rows, width);
+    struct rmj_rmsnorm final_norm = norm_of(m, m->final_norm, m->x_last, m->last_rstd);
+    final_norm.out = m->final_rows;
+    ops->rmsnorm_forward(ops->context, &final_norm);
     ops->head_forward(ops->context, scores, m->final_rows, weight(m, m->layout->head), pack->branch_last_rows,
                       pack->branch_total, width);
 }
@@ -452,19 +469,17 @@ void rmj_model_forward(struct rmj_model *m, const struct rmj_pack *pack, float *
 static void feed_forward_backward(struct rmj_model *m, const struct layer *layer, const struct rmj_gradient_sink *sink)
 {
     const struct rmj_ops *ops = &m->ops;
-    uint32_t rows = m->row_count, width = m->config.hidden_width;
-    const float *norm_weight = weight(m, layer->middle_norm);
     linear_backward_input(m, &layer->down, m->dx, m->dup, 0);
-    ops->swiglu_backward(ops->context, m->dgate, m->dup, m->act, m->dup, layer->gate_rows, layer->up_rows,
-                         (size_t)rows * m->config.feed_forward_width);
+    ops->glu_backward(ops->context, RMJ_SILU, m->dgate, m->dup, m->act, m->dup, layer->gate_rows, layer->up_rows,
+                      (size_t)m->row_count * m->config.feed_forward_width);
     linear_backward_weight(m, &layer->down, m->dx, m->act, sink);
-    ops->rmsnorm_again(ops->context, m->norm, layer->mid, layer->mid_rstd, norm_weight, rows, width);
+    struct rmj_rmsnorm norm = norm_of(m, layer->middle_norm, layer->mid, layer->mid_rstd);
+    ops->rmsnorm_again(ops->context, &norm);
     linear_backward_weight(m, &layer->up, m->dup, m->norm, sink);
     linear_backward_weight(m, &layer->gate, m->dgate, m->norm, sink);
     linear_backward_input(m, &layer->up, m->dup, m->dnorm, 0);
     linear_backward_input(m, &layer->gate, m->dgate, m->dnorm, 1);
-    ops->rmsnorm_backward(ops->context, m->dx, m->gradient, m->dnorm, layer->mid, layer->mid_rstd, norm_weight, rows,
-                          width);
+    ops->rmsnorm_backward(ops->context, &norm);
     sink->take(sink->context, layer->middle_norm, m->gradient, NULL, 0);
 }
 
@@ -473,22 +488,21 @@ static void attention_backward(struct rmj_model *m, const struct rmj_pack *pack,
                                const struct rmj_gradient_sink *sink)
 {
     const struct rmj_ops *ops = &m->ops;
-    uint32_t rows = m->row_count, width = m->config.hidden_width;
-    const float *norm_weight = weight(m, layer->input_norm);
     linear_backward_input(m, &layer->o, m->dx, m->datt, 0);
     linear_backward_weight(m, &layer->o, m->dx, layer->att, sink);
     struct rmj_attention attention = attention_of(m, pack, layer);
     ops->attention_backward(ops->context, &attention);
     rotate(m, pack, m->dq, m->config.head_count, 1);
     rotate(m, pack, m->dk, m->config.kv_head_count, 1);
-    ops->rmsnorm_again(ops->context, m->norm, layer->x, layer->rstd, norm_weight, rows, width);
+    struct rmj_rmsnorm norm = norm_of(m, layer->input_norm, layer->x, layer->rstd);
+    ops->rmsnorm_again(ops->context, &norm);
     linear_backward_weight(m, &layer->v, m->dv, m->norm, sink);
     linear_backward_weight(m, &layer->k, m->dk, m->norm, sink);
     linear_backward_weight(m, &layer->q, m->dq, m->norm, sink);
     linear_backward_input(m, &layer->q, m->dq, m->dnorm, 0);
     linear_backward_input(m, &layer->k, m->dk, m->dnorm, 1);
     linear_backward_input(m, &layer->v, m->dv, m->dnorm, 1);
-    ops->rmsnorm_backward(ops->context, m->dx, m->gradient, m->dnorm, layer->x, layer->rstd, norm_weight, rows, width);
+    ops->rmsnorm_backward(ops->context, &norm);
     sink->take(sink->context, layer->input_norm, m->gradient, NULL, 0);
 }
 
@@ -501,8 +515,8 @@ static void head_backward(struct rmj_model *m, const struct rmj_pack *pack, cons
                        pack->branch_last_rows, pack->branch_total, rows, width);
     sink->take(sink->context, m->layout->head, m->gradient, NULL, 0);
     memset(m->dx, 0, (size_t)rows * width * sizeof *m->dx);
-    ops->rmsnorm_backward(ops->context, m->dx, m->gradient, m->dnorm, m->x_last, m->last_rstd, weight(m, m->final_norm),
-                          rows, width);
+    struct rmj_rmsnorm norm = norm_of(m, m->final_norm, m->x_last, m->last_rstd);
+    ops->rmsnorm_backward(ops->context, &norm);
     sink->take(sink->context, m->final_norm, m->gradient, NULL, 0);
 }
 

@@ -11,7 +11,7 @@
 
 struct worker {
     struct rmj_row row;
-    struct rmj_buf scratch;
+    struct rmj_buf text, scratch;
 };
 
 struct slot {
@@ -27,20 +27,39 @@ struct batch {
     struct worker *workers; // one a thread
 };
 
+static enum rmj_status encode_side(struct worker *worker, const struct rmj_renderer *renderer,
+                                   const struct rmj_row_side *side, struct rmj_tokens *tokens, uint32_t *special,
+                                   struct rmj_error *err)
+{
+    const struct rmj_buf *text = &side->text;
+    if (worker->row.kind == RMJ_ROW_MESSAGES) {
+        size_t i;
+        json_t *message;
+        rmj_buf_clear(&worker->text);
+        json_array_foreach(side->messages, i, message)
+        {
+            const json_t *content = json_object_get(message, "content");
+            RMJ_TRY(rmj_render_message(&worker->text, i, json_string_value(json_object_get(message, "role")),
+                                       json_string_value(content), json_string_length(content), err));
+        }
+        text = &worker->text;
+    }
+    return rmj_renderer_encode(renderer, rmj_buf_text(text), text->size, &worker->scratch, tokens, special, err);
+}
+
 static enum rmj_status make_example(struct batch *batch, struct slot *slot, struct worker *worker)
 {
     struct rmj_example *example = &slot->example;
     const struct rmj_renderer *renderer = batch->options->renderer;
     struct rmj_row *row = &worker->row;
     uint32_t chosen_special = 0, rejected_special = 0;
-    RMJ_TRY(rmj_row_parse(row, rmj_buf_text(&slot->line), slot->line.size, slot->ended, &example->err));
-    RMJ_TRY(rmj_renderer_encode(renderer, rmj_buf_text(&row->chosen), row->chosen.size, &worker->scratch,
-                                &example->chosen, &chosen_special, &example->err));
-    RMJ_TRY(rmj_renderer_encode(renderer, rmj_buf_text(&row->rejected), row->rejected.size, &worker->scratch,
-                                &example->rejected, &rejected_special, &example->err));
+    RMJ_TRY(rmj_row_parse(row, &batch->options->format, rmj_buf_text(&slot->line), slot->line.size, slot->ended,
+                          &example->err));
+    RMJ_TRY(encode_side(worker, renderer, &row->chosen, &example->chosen, &chosen_special, &example->err));
+    RMJ_TRY(encode_side(worker, renderer, &row->rejected[0], &example->rejected, &rejected_special, &example->err));
     example->margin = row->margin;
     example->has_margin = row->has_margin;
-    example->empty_side = row->empty_side;
+    example->empty_side = row->chosen.empty || row->rejected[0].empty;
     example->special_count = chosen_special + rejected_special;
     example->has_prompt_key = rmj_prompt_key(rmj_buf_text(&row->prompt), row->prompt.size, example->prompt_key);
     return RMJ_OK;
@@ -95,6 +114,7 @@ static struct batch *batch_create(const struct rmj_examples_options *options)
     RMJ_ASSERT(batch->workers != NULL);
     for (size_t i = 0; i < threads; i++) {
         rmj_row_init(&batch->workers[i].row);
+        rmj_buf_init(&batch->workers[i].text, 3 * RMJ_LINE_SIZE_MAX);
         rmj_buf_init(&batch->workers[i].scratch, 3 * RMJ_LINE_SIZE_MAX);
     }
     for (size_t i = 0; i < BATCH_ROWS; i++) {
@@ -107,6 +127,7 @@ static void batch_destroy(struct batch *batch)
 {
     for (size_t i = 0; i < rmj_pool_thread_count(batch->options->pool); i++) {
         rmj_row_deinit(&batch->workers[i].row);
+        rmj_buf_deinit(&batch->workers[i].text);
         rmj_buf_deinit(&batch->workers[i].scratch);
     }
     for (size_t i = 0; i < BATCH_ROWS; i++) {

@@ -26,8 +26,9 @@ struct rmj_example {
 };
 
 struct rmj_examples_options {
-    const char *path; // where the file lies
-    const char *name; // what messages call it
+    const char *path;             // where the file lies
+    const char *name;             // what messages call it
+    struct rmj_row_format format; // how rows are read
     const struct rmj_renderer *renderer;
     struct rmj_pool *pool;
     uint64_t row_limit; // stop after so many rows; 0: read all

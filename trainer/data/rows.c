@@ -1,6 +1,5 @@
 #include "trainer/data/rows.h"
 
-#include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,46 +8,77 @@
 #include "base/text.h"
 #include "storage/digest.h"
 #include "trainer/data/lines.h"
-#include "trainer/data/template.h"
+#include "trainer/data/rows_internal.h"
 
-static const char assistant_turn[] = "\n\nAssistant:";
-
-// Columns that would change what is trained on if they were left aside.
-static const char *const refused_columns[] = {
-    "tools", "images", "chosen_ids", "rejected_ids", "chosen_input_ids", "rejected_input_ids", "chat_template_kwargs"};
+#define TEXT_SIZE_MAX (2 * RMJ_LINE_SIZE_MAX)
 
 void rmj_row_init(struct rmj_row *row)
 {
     *row = (struct rmj_row){0};
-    rmj_buf_init(&row->chosen, 2 * RMJ_LINE_SIZE_MAX);
-    rmj_buf_init(&row->rejected, 2 * RMJ_LINE_SIZE_MAX);
-    rmj_buf_init(&row->prompt, 2 * RMJ_LINE_SIZE_MAX);
+    rmj_buf_init(&row->chosen.text, TEXT_SIZE_MAX);
+    rmj_buf_init(&row->prompt, TEXT_SIZE_MAX);
+    rmj_buf_init(&row->ignored, RMJ_LINE_SIZE_MAX);
+}
+
+static void side_clear(struct rmj_row_side *side)
+{
+    rmj_buf_clear(&side->text);
+    json_decref(side->messages);
+    side->messages = NULL;
+    side->id_count = 0;
+    side->empty = 0;
+}
+
+static void row_clear(struct rmj_row *row)
+{
+    side_clear(&row->chosen);
+    for (uint32_t i = 0; i < row->rejected_count; i++) {
+        side_clear(&row->rejected[i]);
+    }
+    row->rejected_count = 0;
+    json_decref(row->tools);
+    json_decref(row->template_kwargs);
+    row->tools = row->template_kwargs = NULL;
+    rmj_buf_clear(&row->prompt);
+    rmj_buf_clear(&row->ignored);
+    row->has_margin = row->prompt_apart = 0;
+    row->margin = 0;
 }
 
 void rmj_row_deinit(struct rmj_row *row)
 {
-    rmj_buf_deinit(&row->chosen);
-    rmj_buf_deinit(&row->rejected);
+    row_clear(row);
+    for (uint32_t i = 0; i < row->rejected_room; i++) {
+        rmj_buf_deinit(&row->rejected[i].text);
+        free(row->rejected[i].ids);
+    }
+    free(row->rejected);
+    rmj_buf_deinit(&row->chosen.text);
+    free(row->chosen.ids);
     rmj_buf_deinit(&row->prompt);
+    rmj_buf_deinit(&row->ignored);
+    *row = (struct rmj_row){0};
 }
 
-static const char *type_name(const json_t *value)
+const char *rmj_row_form_name(Rmjob__V1__DataForm form, int prompt_apart)
 {
-    switch (value == NULL ? JSON_NULL : json_typeof(value)) {
-    case JSON_OBJECT:
-        return "an object";
-    case JSON_ARRAY:
-        return "a list";
-    case JSON_STRING:
-        return "text";
-    case JSON_INTEGER:
-    case JSON_REAL:
-        return "a number";
-    case JSON_TRUE:
-    case JSON_FALSE:
-        return "true or false";
+    switch (form) {
+    case RMJOB__V1__DATA_FORM__text:
+        return prompt_apart ? "text, prompt apart" : "text";
+    case RMJOB__V1__DATA_FORM__hh:
+        return prompt_apart ? "hh, prompt apart" : "hh";
+    case RMJOB__V1__DATA_FORM__messages:
+        return prompt_apart ? "messages, prompt apart" : "messages";
+    case RMJOB__V1__DATA_FORM__sharegpt:
+        return prompt_apart ? "sharegpt, prompt apart" : "sharegpt";
+    case RMJOB__V1__DATA_FORM__alpaca:
+        return "alpaca";
+    case RMJOB__V1__DATA_FORM__best_of_n:
+        return prompt_apart ? "best_of_n, prompt apart" : "best_of_n";
+    case RMJOB__V1__DATA_FORM__token_ids:
+        return "token_ids";
     default:
-        return "null";
+        return "automatic";
     }
 }
 
@@ -87,8 +117,8 @@ enum rmj_status rmj_row_json(json_t **object, const char *line, size_t size, int
         return refuse_json(&error, ended, err);
     }
     if (!json_is_object(root)) {
-        enum rmj_status status =
-            rmj_fail(err, RMJ_DATA, "%s, not an object: write {\"chosen\": ..., \"rejected\": ...}", type_name(root));
+        enum rmj_status status = rmj_fail(
+            err, RMJ_DATA, "%s, not an object: write {\"chosen\": ..., \"rejected\": ...}", rmj_json_type_name(root));
         json_decref(root);
         return status;
     }
@@ -96,91 +126,15 @@ enum rmj_status rmj_row_json(json_t **object, const char *line, size_t size, int
     return RMJ_OK;
 }
 
-static enum rmj_status missing_column(const json_t *root, const char *name, struct rmj_error *err)
+static enum rmj_status read_margin(struct rmj_row *row, struct rmj_row_columns *columns, struct rmj_error *err)
 {
-    struct rmj_buf found;
-    rmj_buf_init(&found, 200);
-    const char *key;
-    json_t *value;
-    json_object_foreach((json_t *)(uintptr_t)root, key, value)
-    {
-        rmj_buf_printf(&found, "%s%.40s", found.size > 0 ? ", " : "", key);
-    }
-    enum rmj_status status = rmj_fail(err, RMJ_DATA, "no column '%s'; found: %s", name,
-                                      found.size == 0 ? "no columns" : rmj_buf_text(&found));
-    rmj_buf_deinit(&found);
-    return status;
-}
-
-// Appends messages; *index counts the messages of the conversation so far.
-static enum rmj_status append_messages(struct rmj_buf *out, const json_t *list, const char *column, size_t *index,
-                                       struct rmj_error *err)
-{
-    size_t i;
-    json_t *message;
-    json_array_foreach(list, i, message)
-    {
-        const json_t *role = json_object_get(message, "role"), *content = json_object_get(message, "content");
-        if (!json_is_string(role) || !json_is_string(content)) {
-            return rmj_fail(err, RMJ_DATA, "%s[%zu] is %s; a message is {\"role\": text, \"content\": text}", column, i,
-                            json_is_object(message) ? "an object without role and content as texts"
-                                                    : type_name(message));
-        }
-        const char *key;
-        json_t *value;
-        json_object_foreach(message, key, value)
-        {
-            if (value != role && value != content && !json_is_null(value)) {
-                return rmj_fail(err, RMJ_DATA, "%s[%zu].%.40s: messages have role and content only", column, i, key);
-            }
-        }
-        enum rmj_status status = rmj_render_message(out, (*index)++, json_string_value(role),
-                                                    json_string_value(content), json_string_length(content), err);
-        if (status != RMJ_OK) {
-            return rmj_context(err, "%s[%zu]", column, i);
-        }
-    }
-    return RMJ_OK;
-}
-
-static enum rmj_status check_columns(const json_t *root, struct rmj_error *err)
-{
-    for (size_t i = 0; i < RMJ_COUNT(refused_columns); i++) {
-        const json_t *value = json_object_get(root, refused_columns[i]);
-        if (value != NULL && !json_is_null(value)) {
-            return rmj_fail(err, RMJ_DATA, "column '%s' is not supported: remove it", refused_columns[i]);
-        }
-    }
-    const json_t *chosen = json_object_get(root, "chosen"), *rejected = json_object_get(root, "rejected");
-    const json_t *prompt = json_object_get(root, "prompt");
-    if (chosen == NULL || rejected == NULL) {
-        return missing_column(root, chosen == NULL ? "chosen" : "rejected", err);
-    }
-    const char *names[] = {"chosen", "rejected", "prompt"};
-    const json_t *values[] = {chosen, rejected, prompt};
-    for (size_t i = 0; i < 2 + (size_t)(prompt != NULL && !json_is_null(prompt)); i++) {
-        if (!json_is_string(values[i]) && !json_is_array(values[i])) {
-            return rmj_fail(err, RMJ_DATA, "%s is %s; it must be text or a list of messages", names[i],
-                            type_name(values[i]));
-        }
-        if (json_typeof(values[i]) != json_typeof(chosen)) {
-            return rmj_fail(err, RMJ_DATA, "chosen is %s but %s is %s: write both alike", type_name(chosen), names[i],
-                            type_name(values[i]));
-        }
-    }
-    return RMJ_OK;
-}
-
-static enum rmj_status read_margin(struct rmj_row *row, const json_t *root, struct rmj_error *err)
-{
-    const json_t *margin = json_object_get(root, "margin");
-    row->has_margin = 0;
-    row->margin = 0;
-    if (margin == NULL || json_is_null(margin)) {
+    const json_t *margin = rmj_row_columns_take(columns, RMJ_COLUMN_MARGIN);
+    if (margin == NULL) {
         return RMJ_OK;
     }
     if (!json_is_number(margin)) {
-        return rmj_fail(err, RMJ_DATA, "margin is %s; it must be a number", type_name(margin));
+        return rmj_fail(err, RMJ_DATA, "%s is %s; it must be a number", columns->names[RMJ_COLUMN_MARGIN],
+                        rmj_json_type_name(margin));
     }
     row->margin = (float)json_number_value(margin);
     if (!isfinite(row->margin)) {
@@ -190,82 +144,66 @@ static enum rmj_status read_margin(struct rmj_row *row, const json_t *root, stru
     return RMJ_OK;
 }
 
-static int ends_in_turn(const struct rmj_buf *text)
+// JSON text of a list or an object, as some files write what has no fixed columns, or the value itself.
+static json_t *value_or_parsed(json_t *value)
 {
-    size_t size = text->size, mark = sizeof assistant_turn - 1;
-    while (size > 0 && (text->bytes[size - 1] == ' ' || text->bytes[size - 1] == '\n')) {
-        size--;
-    }
-    return size >= mark && memcmp(text->bytes + size - mark, assistant_turn, mark) == 0;
+    return json_is_string(value) ? json_loadb(json_string_value(value), json_string_length(value), 0, NULL)
+                                 : json_incref(value);
 }
 
-// The prompt of a text without a prompt column: what stands before its last answer.
-static size_t implicit_prompt_size(const struct rmj_buf *text)
+static enum rmj_status read_tools(struct rmj_row *row, struct rmj_row_columns *columns, struct rmj_error *err)
 {
-    size_t mark = sizeof assistant_turn - 1;
-    for (size_t at = text->size; at >= mark; at--) {
-        if (memcmp(text->bytes + at - mark, assistant_turn, mark) == 0) {
-            return at - mark;
-        }
+    json_t *value = rmj_row_columns_take(columns, RMJ_COLUMN_TOOLS), *tool;
+    if (value == NULL) {
+        return RMJ_OK;
     }
-    return 0;
+    row->tools = value_or_parsed(value);
+    size_t i;
+    int right = json_is_array(row->tools);
+    json_array_foreach(row->tools, i, tool)
+    {
+        right = right && json_is_object(tool);
+    }
+    return right ? RMJ_OK
+                 : rmj_fail(err, RMJ_DATA, "%s must be a list of objects, or the JSON text of one",
+                            columns->names[RMJ_COLUMN_TOOLS]);
 }
 
-static enum rmj_status read_texts(struct rmj_row *row, const json_t *prompt, const json_t *chosen,
-                                  const json_t *rejected)
+static enum rmj_status read_template_kwargs(struct rmj_row *row, struct rmj_row_columns *columns, struct rmj_error *err)
 {
-    rmj_buf_append(&row->prompt, json_string_value(prompt), json_string_length(prompt));
-    rmj_buf_append(&row->chosen, row->prompt.bytes, row->prompt.size);
-    rmj_buf_append(&row->chosen, json_string_value(chosen), json_string_length(chosen));
-    rmj_buf_append(&row->rejected, row->prompt.bytes, row->prompt.size);
-    rmj_buf_append(&row->rejected, json_string_value(rejected), json_string_length(rejected));
-    row->empty_side = json_string_length(chosen) == 0 || json_string_length(rejected) == 0 ||
-                      ends_in_turn(&row->chosen) || ends_in_turn(&row->rejected);
-    if (row->prompt.size == 0) {
-        rmj_buf_append(&row->prompt, row->chosen.bytes, implicit_prompt_size(&row->chosen));
+    json_t *value = rmj_row_columns_take(columns, RMJ_COLUMN_TEMPLATE_KWARGS);
+    if (value == NULL) {
+        return RMJ_OK;
     }
-    return RMJ_OK;
+    row->template_kwargs = value_or_parsed(value);
+    return json_is_object(row->template_kwargs)
+               ? RMJ_OK
+               : rmj_fail(err, RMJ_DATA, "%s must be an object, or the JSON text of one",
+                          columns->names[RMJ_COLUMN_TEMPLATE_KWARGS]);
 }
 
-static enum rmj_status read_conversations(struct rmj_row *row, const json_t *prompt, const json_t *chosen,
-                                          const json_t *rejected, struct rmj_error *err)
-{
-    size_t prompt_messages = 0;
-    RMJ_TRY(append_messages(&row->prompt, prompt, "prompt", &prompt_messages, err));
-    size_t index = prompt_messages;
-    rmj_buf_append(&row->chosen, row->prompt.bytes, row->prompt.size);
-    RMJ_TRY(append_messages(&row->chosen, chosen, "chosen", &index, err));
-    index = prompt_messages;
-    rmj_buf_append(&row->rejected, row->prompt.bytes, row->prompt.size);
-    RMJ_TRY(append_messages(&row->rejected, rejected, "rejected", &index, err));
-    row->empty_side = json_array_size(chosen) == 0 || json_array_size(rejected) == 0 || ends_in_turn(&row->chosen) ||
-                      ends_in_turn(&row->rejected);
-    if (prompt_messages == 0) {
-        rmj_buf_append(&row->prompt, row->chosen.bytes, implicit_prompt_size(&row->chosen));
-    }
-    return RMJ_OK;
-}
-
-enum rmj_status rmj_row_parse(struct rmj_row *row, const char *line, size_t size, int ended, struct rmj_error *err)
+enum rmj_status rmj_row_parse(struct rmj_row *row, const struct rmj_row_format *format, const char *line, size_t size,
+                              int ended, struct rmj_error *err)
 {
     json_t *root = NULL;
-    rmj_buf_clear(&row->chosen);
-    rmj_buf_clear(&row->rejected);
-    rmj_buf_clear(&row->prompt);
+    struct rmj_row_columns columns;
+    int prompt_seen = 0, automatic = format->form == RMJOB__V1__DATA_FORM__automatic;
     enum rmj_status status = RMJ_OK;
+    row_clear(row);
     RMJ_GO(rmj_row_json(&root, line, size, ended, err));
-    RMJ_GO(check_columns(root, err));
-    RMJ_GO(read_margin(row, root, err));
-    const json_t *chosen = json_object_get(root, "chosen"), *rejected = json_object_get(root, "rejected");
-    const json_t *prompt = json_object_get(root, "prompt");
-    int text = json_is_string(chosen);
-    if (text ? json_string_length(chosen) + json_string_length(rejected) == 0
-             : json_array_size(chosen) + json_array_size(rejected) == 0) {
-        status = rmj_fail(err, RMJ_DATA, "chosen and rejected are both empty: remove the row");
-        goto out;
+    RMJ_GO(rmj_row_columns_find(&columns, root, format->columns, err));
+    row->form = format->form;
+    if (automatic) {
+        RMJ_GO(rmj_row_detect(&columns, format, &row->form, err));
     }
-    RMJ_GO(text ? read_texts(row, prompt, chosen, rejected) : read_conversations(row, prompt, chosen, rejected, err));
-    if (row->chosen.failed || row->rejected.failed || row->prompt.failed) {
+    RMJ_GO(read_margin(row, &columns, err));
+    RMJ_GO(rmj_row_read_form(row, &columns, format, &prompt_seen, err));
+    if (row->kind == RMJ_ROW_MESSAGES) {
+        RMJ_GO(read_tools(row, &columns, err));
+        RMJ_GO(read_template_kwargs(row, &columns, err));
+    }
+    RMJ_GO(rmj_row_columns_finish(&columns, row, automatic, prompt_seen, err));
+    if (row->prompt.failed || row->ignored.failed) {
         status = rmj_fail(err, RMJ_NO_MEMORY, "no memory for a row of %zu bytes", size);
     }
 out:

@@ -52,6 +52,7 @@ static void damaged_rows_are_refused_or_read(void **state)
 {
     (void)state;
     struct rmj_rng rng;
+    const struct rmj_row_format format = {.form = RMJOB__V1__DATA_FORM__automatic};
     struct rmj_row row;
     int refused = 0;
     printf("seed %u\n", SEED);
@@ -63,7 +64,7 @@ static void damaged_rows_are_refused_or_read(void **state)
         size_t size = strlen(rows[round % 3]);
         memcpy(line, rows[round % 3], size);
         mutate(&rng, line, &size);
-        enum rmj_status status = rmj_row_parse(&row, line, size, round % 2, &err);
+        enum rmj_status status = rmj_row_parse(&row, &format, line, size, round % 2, &err);
         assert_true(status == RMJ_OK || (status == RMJ_DATA && err.message[0] != '\0'));
         refused += status != RMJ_OK;
         uint8_t key[RMJ_PROMPT_KEY_SIZE];

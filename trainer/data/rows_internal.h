@@ -77,6 +77,9 @@ int rmj_messages_end_empty(const json_t *messages);
 // The form of a row by its columns.
 RMJ_MUST_USE enum rmj_status rmj_row_detect(struct rmj_row_columns *columns, const struct rmj_row_format *format,
                                             Rmjob__V1__DataForm *form, struct rmj_error *err);
+// Sides of token ids. The row has one rejected side.
+RMJ_MUST_USE enum rmj_status rmj_row_read_ids(struct rmj_row *row, struct rmj_row_columns *columns,
+                                              struct rmj_error *err);
 // Fills the sides of an empty row; *prompt_seen as above.
 RMJ_MUST_USE enum rmj_status rmj_row_read_form(struct rmj_row *row, struct rmj_row_columns *columns,
                                                const struct rmj_row_format *format, int *prompt_seen,

@@ -1,6 +1,11 @@
 // Attention over spans. A span's query rows are taken in tiles; a tile's keys are the span's prefix and its own rows up
-// to the tile's end. Scores live in a per-thread [tile, keys] matrix, so nothing of size T x T is ever stored; backward
-// computes them again from the saved maximum and reciprocal sum of each row.
+// to the tile's end, less those that the window hides from every row of the tile: their scores are never computed.
+// Scores live in a per-thread [tile, keys] matrix, so nothing of size T x T is ever stored; backward computes them
+// again from the saved maximum and reciprocal sum of each row.
+//
+//   key position    0 ... first_key ...... position ... position + count - 1
+//   tile row 0        hidden [begin ...... end)                                  begin: where the window starts
+//   tile row 1        hidden   [begin ........ end)                              end:   after the row itself
 //
 // Units that the pool shares out do not share output: (item, head) forward; (item, key/value head) backward, where a
 // unit walks its item's spans in order, so that the gradients of a prefix's keys are summed in one order.
@@ -20,38 +25,55 @@ struct attention_work {
 // its prefix, so the two are one run).
 struct tile {
     size_t row, count, head;
-    size_t visible; // keys that the first query row sees; every later one sees one more
-    size_t keys;    // keys that the last query row sees
+    size_t position;  // of the first query row; a prefix's keys come before its branch's
+    size_t first_key; // position of the first key
+    size_t keys;
     size_t run_count;
     struct {
         size_t first_row, count;
     } runs[2];
 };
 
-static struct tile make_tile(const struct rmj_span *span, size_t index, size_t head)
+// First of the keys that a query at `position` sees.
+static size_t window_start(const struct rmj_attention *at, size_t position)
+{
+    return at->window != 0 && position + 1 > at->window ? position + 1 - at->window : 0;
+}
+
+static void add_run(struct tile *tile, size_t first_row, size_t count)
+{
+    tile->runs[tile->run_count].first_row = first_row;
+    tile->runs[tile->run_count++].count = count;
+}
+
+static struct tile make_tile(const struct rmj_attention *at, const struct rmj_span *span, size_t index, size_t head)
 {
     size_t start = index * RMJ_CPU_QUERY_ROWS, end = rmj_cpu_cut_end(index, RMJ_CPU_QUERY_ROWS, span->count);
-    struct tile tile = {.row = span->first_row + start,
-                        .count = end - start,
-                        .head = head,
-                        .visible = span->prefix_count + start + 1,
-                        .keys = span->prefix_count + end};
-    if (span->prefix_count == 0) {
-        tile.run_count = 1;
-        tile.runs[0].first_row = span->first_row;
-        tile.runs[0].count = end;
-    } else if (span->prefix_row + span->prefix_count == span->first_row) {
-        tile.run_count = 1;
-        tile.runs[0].first_row = span->prefix_row;
-        tile.runs[0].count = tile.keys;
+    size_t prefix = span->prefix_count;
+    struct tile tile = {.row = span->first_row + start, .count = end - start, .head = head, .position = prefix + start};
+    tile.first_key = window_start(at, tile.position);
+    tile.keys = prefix + end - tile.first_key;
+    if (tile.first_key >= prefix) {
+        add_run(&tile, span->first_row + (tile.first_key - prefix), tile.keys);
+    } else if (span->prefix_row + prefix == span->first_row) {
+        add_run(&tile, span->prefix_row + tile.first_key, tile.keys);
     } else {
-        tile.run_count = 2;
-        tile.runs[0].first_row = span->prefix_row;
-        tile.runs[0].count = span->prefix_count;
-        tile.runs[1].first_row = span->first_row;
-        tile.runs[1].count = end;
+        add_run(&tile, span->prefix_row + tile.first_key, prefix - tile.first_key);
+        add_run(&tile, span->first_row, end);
     }
     return tile;
+}
+
+// Columns [begin, end) of the tile are what its row i sees.
+struct range {
+    size_t begin, end;
+};
+
+static struct range row_range(const struct rmj_attention *at, const struct tile *tile, size_t i)
+{
+    size_t position = tile->position + i;
+    size_t start = window_start(at, position);
+    return (struct range){start - tile->first_key, position + 1 - tile->first_key};
 }
 
 static size_t query_offset(const struct rmj_attention *at, size_t row, size_t head)
@@ -127,8 +149,19 @@ static float row_maximum(const float *row, size_t count)
     return result;
 }
 
-// row = exp(row - maximum) * factor over `count` keys, zero over the rest up to `keys`; returns the sum.
-static float exponentiate(float *row, size_t count, size_t keys, float maximum, float factor)
+// row = cap * tanh(row / cap) (Gemma Team 2024, section 2: logit soft-capping).
+static void cap_row(float *row, size_t count, float cap)
+{
+    __m256 caps = _mm256_set1_ps(cap);
+    for (size_t i = 0; i < count; i += 8) {
+        __m256i mask = rmj_vector_mask(count - i < 8 ? count - i : 8);
+        __m256 t = rmj_vector_tanh(_mm256_div_ps(_mm256_maskload_ps(row + i, mask), caps));
+        _mm256_maskstore_ps(row + i, mask, _mm256_mul_ps(caps, t));
+    }
+}
+
+// row = exp(row - maximum) * factor; returns the sum.
+static float exponentiate(float *row, size_t count, float maximum, float factor)
 {
     __m256 sum = _mm256_setzero_ps(), shift = _mm256_set1_ps(maximum), times = _mm256_set1_ps(factor);
     for (size_t i = 0; i < count; i += 8) {
@@ -138,7 +171,6 @@ static float exponentiate(float *row, size_t count, size_t keys, float maximum, 
         _mm256_maskstore_ps(row + i, mask, e);
         sum = _mm256_add_ps(sum, e);
     }
-    memset(row + count, 0, (keys - count) * sizeof *row);
     return rmj_vector_sum(sum);
 }
 
@@ -149,15 +181,27 @@ static void scale_row(float *row, size_t count, float factor)
     }
 }
 
+// What a row does not see weighs nothing in the products.
+static void clear_unseen(float *row, struct range seen, size_t keys)
+{
+    memset(row, 0, seen.begin * sizeof *row);
+    memset(row + seen.end, 0, (keys - seen.end) * sizeof *row);
+}
+
 static void softmax_tile(const struct rmj_attention *at, const struct tile *tile, float *scores)
 {
     for (size_t i = 0; i < tile->count; i++) {
         float *row = scores + i * tile->keys;
         float *stats = at->row_stats + ((tile->row + i) * at->head_count + tile->head) * 2;
-        size_t visible = tile->visible + i;
-        stats[0] = row_maximum(row, visible);
-        stats[1] = 1.0f / exponentiate(row, visible, tile->keys, stats[0], 1.0f);
-        scale_row(row, visible, stats[1]);
+        struct range seen = row_range(at, tile, i);
+        size_t count = seen.end - seen.begin;
+        if (at->softcap != 0) {
+            cap_row(row + seen.begin, count, at->softcap);
+        }
+        stats[0] = row_maximum(row + seen.begin, count);
+        stats[1] = 1.0f / exponentiate(row + seen.begin, count, stats[0], 1.0f);
+        scale_row(row + seen.begin, count, stats[1]);
+        clear_unseen(row, seen, tile->keys);
     }
 }
 
@@ -186,7 +230,7 @@ static void forward_unit(void *context, size_t index, size_t thread)
     float *scores = w->cpu->scores[thread];
     for (uint32_t s = at->item_spans[item]; s < at->item_spans[item + 1]; s++) {
         for (size_t t = 0; t < tile_count(&at->spans[s]); t++) {
-            struct tile tile = make_tile(&at->spans[s], t, head);
+            struct tile tile = make_tile(at, &at->spans[s], t, head);
             rows_by_keys(at, &tile, at->q, at->k, at->scale, scores);
             softmax_tile(at, &tile, scores);
             weigh_keys(at, &tile, scores, at->v, at->out);
@@ -197,7 +241,7 @@ static void forward_unit(void *context, size_t index, size_t thread)
 void rmj_cpu_attention_forward(void *context, const struct rmj_attention *attention)
 {
     struct attention_work w = {.cpu = context, .at = attention};
-    RMJ_ASSERT(attention->row_count <= w.cpu->limits.row_count && attention->softcap == 0 && attention->window == 0);
+    RMJ_ASSERT(attention->row_count <= w.cpu->limits.row_count);
     w.unit_count = (size_t)attention->item_count * attention->head_count;
     rmj_pool_run(w.cpu->pool, w.unit_count + 1, forward_unit, &w);
 }
@@ -212,21 +256,50 @@ static float row_dot(const float *a, const float *b, size_t count)
     return rmj_vector_sum(sum);
 }
 
-// With p the probabilities and dp = dout v^T: ds = p (dp - rowsum(dout out)) scale (Dao et al. 2022, algorithm 4).
+// With p the probabilities and dp = dout v^T: ds = p (dp - delta) scale, delta = rowsum(dout out) (Dao et al. 2022,
+// algorithm 4). `weights` holds the scores and becomes p, `grads` holds dp and becomes ds.
+static void gradient_row(float *restrict weights, float *restrict grads, size_t count, const float *stats, float delta,
+                         float scale)
+{
+    exponentiate(weights, count, stats[0], stats[1]);
+    for (size_t j = 0; j < count; j++) {
+        grads[j] = weights[j] * (grads[j] - delta) * scale;
+    }
+}
+
+// The same through the cap: with t = tanh(score / cap), d (cap t) / d score = 1 - t^2.
+static void capped_gradient_row(float *restrict weights, float *restrict grads, size_t count, const float *stats,
+                                float delta, const struct rmj_attention *at)
+{
+    __m256 caps = _mm256_set1_ps(at->softcap), one = _mm256_set1_ps(1), scales = _mm256_set1_ps(at->scale);
+    __m256 maximum = _mm256_set1_ps(stats[0]), times = _mm256_set1_ps(stats[1]), shift = _mm256_set1_ps(delta);
+    for (size_t j = 0; j < count; j += 8) {
+        __m256i mask = rmj_vector_mask(count - j < 8 ? count - j : 8);
+        __m256 t = rmj_vector_tanh(_mm256_div_ps(_mm256_maskload_ps(weights + j, mask), caps));
+        __m256 p = _mm256_mul_ps(rmj_vector_exp(_mm256_sub_ps(_mm256_mul_ps(caps, t), maximum)), times);
+        __m256 ds = _mm256_mul_ps(p, _mm256_sub_ps(_mm256_maskload_ps(grads + j, mask), shift));
+        ds = _mm256_mul_ps(_mm256_mul_ps(ds, scales), _mm256_fnmadd_ps(t, t, one));
+        _mm256_maskstore_ps(weights + j, mask, p);
+        _mm256_maskstore_ps(grads + j, mask, ds);
+    }
+}
+
 static void gradient_tile(const struct rmj_attention *at, const struct tile *tile, float *p, float *dp)
 {
-    float scale = at->scale;
     for (size_t i = 0; i < tile->count; i++) {
-        size_t row = query_offset(at, tile->row + i, tile->head), visible = tile->visible + i;
+        size_t query = query_offset(at, tile->row + i, tile->head);
         const float *stats = at->row_stats + ((tile->row + i) * at->head_count + tile->head) * 2;
-        float *restrict weights = p + i * tile->keys;
-        float *restrict grads = dp + i * tile->keys;
-        exponentiate(weights, visible, tile->keys, stats[0], stats[1]);
-        float delta = row_dot(at->dout + row, at->out + row, at->head_width);
-        for (size_t j = 0; j < visible; j++) {
-            grads[j] = weights[j] * (grads[j] - delta) * scale;
+        float *weights = p + i * tile->keys, *grads = dp + i * tile->keys;
+        struct range seen = row_range(at, tile, i);
+        size_t count = seen.end - seen.begin;
+        float delta = row_dot(at->dout + query, at->out + query, at->head_width);
+        if (at->softcap != 0) {
+            capped_gradient_row(weights + seen.begin, grads + seen.begin, count, stats, delta, at);
+        } else {
+            gradient_row(weights + seen.begin, grads + seen.begin, count, stats, delta, at->scale);
         }
-        memset(grads + visible, 0, (tile->keys - visible) * sizeof *grads);
+        clear_unseen(weights, seen, tile->keys);
+        clear_unseen(grads, seen, tile->keys);
     }
 }
 
@@ -268,7 +341,7 @@ static void backward_unit(void *context, size_t index, size_t thread)
     for (uint32_t s = at->item_spans[item]; s < at->item_spans[item + 1]; s++) {
         for (size_t head = first_head; head < first_head + group; head++) {
             for (size_t t = 0; t < tile_count(&at->spans[s]); t++) {
-                struct tile tile = make_tile(&at->spans[s], t, head);
+                struct tile tile = make_tile(at, &at->spans[s], t, head);
                 backward_tile(w, &tile, thread);
             }
         }
@@ -278,7 +351,7 @@ static void backward_unit(void *context, size_t index, size_t thread)
 void rmj_cpu_attention_backward(void *context, const struct rmj_attention *attention)
 {
     struct attention_work w = {.cpu = context, .at = attention};
-    RMJ_ASSERT(attention->row_count <= w.cpu->limits.row_count && attention->softcap == 0 && attention->window == 0);
+    RMJ_ASSERT(attention->row_count <= w.cpu->limits.row_count);
     w.unit_count = (size_t)attention->item_count * attention->kv_head_count;
     rmj_pool_run(w.cpu->pool, w.unit_count + 1, backward_unit, &w);
 }

@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "kernels/cpu/context.h"
-#include "kernels/cpu/vector.h"
 
 struct column_work {
     struct rmj_cpu *cpu;
@@ -82,8 +81,8 @@ void rmj_cpu_add_bias(void *context, float *x, const float *bias, uint32_t rows,
 }
 
 struct element_work {
-    float *out, *dgate, *dup;
-    const float *a, *b, *dout;
+    float *out;
+    const float *a, *b;
     float factor;
     size_t count;
 };
@@ -120,62 +119,4 @@ void rmj_cpu_scale(void *context, float *x, float factor, size_t count)
     struct rmj_cpu *cpu = context;
     struct element_work w = {.out = x, .factor = factor, .count = count};
     rmj_pool_run(cpu->pool, rmj_cpu_cuts(count, RMJ_CPU_ELEMENTS), scale_cut, &w);
-}
-
-static __m256 sigmoid(__m256 x)
-{
-    __m256 one = _mm256_set1_ps(1);
-    return _mm256_div_ps(one, _mm256_add_ps(one, rmj_vector_exp(_mm256_sub_ps(_mm256_setzero_ps(), x))));
-}
-
-static void glu_forward_cut(void *context, size_t index, size_t thread)
-{
-    (void)thread;
-    const struct element_work *w = context;
-    size_t end = rmj_cpu_cut_end(index, RMJ_CPU_ELEMENTS, w->count);
-    for (size_t i = index * RMJ_CPU_ELEMENTS; i < end; i += 8) {
-        __m256i mask = rmj_vector_mask(end - i < 8 ? end - i : 8);
-        __m256 g = _mm256_maskload_ps(w->a + i, mask), u = _mm256_maskload_ps(w->b + i, mask);
-        _mm256_maskstore_ps(w->out + i, mask, _mm256_mul_ps(_mm256_mul_ps(g, sigmoid(g)), u));
-    }
-}
-
-void rmj_cpu_glu_forward(void *context, enum rmj_activation activation, float *out, const float *gate, const float *up,
-                         size_t count)
-{
-    RMJ_ASSERT(activation == RMJ_SILU);
-    struct rmj_cpu *cpu = context;
-    struct element_work w = {.out = out, .a = gate, .b = up, .count = count};
-    rmj_pool_run(cpu->pool, rmj_cpu_cuts(count, RMJ_CPU_ELEMENTS), glu_forward_cut, &w);
-}
-
-// d silu(g) = s (1 + g (1 - s)), s = sigmoid(g).
-static void glu_backward_cut(void *context, size_t index, size_t thread)
-{
-    (void)thread;
-    const struct element_work *w = context;
-    size_t end = rmj_cpu_cut_end(index, RMJ_CPU_ELEMENTS, w->count);
-    __m256 one = _mm256_set1_ps(1);
-    for (size_t i = index * RMJ_CPU_ELEMENTS; i < end; i += 8) {
-        __m256i mask = rmj_vector_mask(end - i < 8 ? end - i : 8);
-        __m256 g = _mm256_maskload_ps(w->a + i, mask), u = _mm256_maskload_ps(w->b + i, mask);
-        __m256 d = _mm256_maskload_ps(w->dout + i, mask);
-        __m256 s = sigmoid(g);
-        __m256 silu = _mm256_mul_ps(g, s);
-        __m256 slope = _mm256_mul_ps(s, _mm256_fmadd_ps(g, _mm256_sub_ps(one, s), one));
-        if (w->out != NULL) {
-            _mm256_maskstore_ps(w->out + i, mask, _mm256_mul_ps(silu, u));
-        }
-        _mm256_maskstore_ps(w->dgate + i, mask, _mm256_mul_ps(_mm256_mul_ps(d, u), slope));
-        _mm256_maskstore_ps(w->dup + i, mask, _mm256_mul_ps(d, silu));
-    }
-}
-
-void rmj_cpu_glu_backward(void *context, enum rmj_activation activation, float *dgate, float *dup, float *out,
-                          const float *dout, const float *gate, const float *up, size_t count)
-{
-    RMJ_ASSERT(activation == RMJ_SILU);
-    struct rmj_cpu *cpu = context;
-    struct element_work w = {.out = out, .dgate = dgate, .dup = dup, .dout = dout, .a = gate, .b = up, .count = count};
-    rmj_pool_run(cpu->pool, rmj_cpu_cuts(count, RMJ_CPU_ELEMENTS), glu_backward_cut, &w);
 }

@@ -31,6 +31,31 @@ static inline __m256 rmj_vector_exp(__m256 x)
     return _mm256_andnot_ps(_mm256_cmp_ps(x, _mm256_set1_ps(-87.3f), _CMP_LT_OQ), result);
 }
 
+// tanh(x) = sign(x) m / (m + 2) with m = e^2|x| - 1 = 2^n (e^r - 1) + (2^n - 1), by the exponential's reduction:
+// nothing cancels, so that small values are as precise as large ones. Relative error under 4e-7 (tests/kernels).
+static inline __m256 rmj_vector_tanh(__m256 x)
+{
+    __m256 sign = _mm256_and_ps(x, _mm256_set1_ps(-0.0f)), one = _mm256_set1_ps(1);
+    // From 10 on the result is 1; this order of operands lets a NaN through.
+    __m256 y = _mm256_min_ps(_mm256_set1_ps(10), _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x));
+    y = _mm256_add_ps(y, y);
+    __m256 n = _mm256_round_ps(_mm256_mul_ps(y, _mm256_set1_ps(0x1.715476p+0f)),
+                               _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0x1.62e400p-1f), y);
+    r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0x1.7f7d1cp-20f), r);
+    __m256 p = _mm256_set1_ps(1.0f / 5040);
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f / 720));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f / 120));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f / 24));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f / 6));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0.5f));
+    p = _mm256_fmadd_ps(_mm256_mul_ps(p, r), r, r);
+    __m256i exponent = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
+    __m256 power = _mm256_castsi256_ps(exponent);
+    __m256 m = _mm256_fmadd_ps(power, p, _mm256_sub_ps(power, one));
+    return _mm256_or_ps(_mm256_div_ps(m, _mm256_add_ps(m, _mm256_set1_ps(2))), sign);
+}
+
 // Mask of the first `count` lanes, count <= 8, for the tail of a row.
 static inline __m256i rmj_vector_mask(size_t count)
 {

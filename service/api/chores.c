@@ -109,6 +109,8 @@ enum rmj_status report_load(struct rmj_service *service, const char *job, Rmjob_
     if (staged != NULL) {
         report->consumed = staged->consumed;
         staged->consumed = NULL;
+        report->training = staged->training;
+        staged->training = NULL;
         rmjob__v1__evaluated_request__free_unpacked(staged, NULL);
     }
     *report_out = report;

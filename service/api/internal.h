@@ -186,6 +186,7 @@ void live_note(struct rmj_service *service, const char *job, const char *reason)
 void live_generation(struct rmj_service *service, const char *job, const struct rmj_assignment *assignment);
 void live_step(struct rmj_service *service, const Rmjob__V1__StepRequest *step, int known);
 void live_manifest(struct rmj_service *service, const Rmjob__V1__ManifestRequest *manifest);
+void live_warn(struct rmj_service *service, const Rmjob__V1__WarnJobRequest *warned);
 void live_heartbeat(struct rmj_service *service, const Rmjob__V1__HeartbeatRequest *beat);
 void live_flush(struct rmj_service *service);
 
@@ -247,6 +248,7 @@ void on_step(void *context, struct rmj_call *call, const ProtobufCMessage *reque
 void on_manifest(void *context, struct rmj_call *call, const ProtobufCMessage *request);
 void on_evaluated(void *context, struct rmj_call *call, const ProtobufCMessage *request);
 void on_fail_job(void *context, struct rmj_call *call, const ProtobufCMessage *request);
+void on_warn_job(void *context, struct rmj_call *call, const ProtobufCMessage *request);
 // The policy of a project, the built-in one when it has none.
 enum rmj_status policy_of(struct rmj_service *service, const char *project, Rmjob__V1__Policy **policy,
                           struct rmj_error *err);

@@ -194,8 +194,8 @@ static enum rmj_status load_failures(struct rmj_service *service, const char *jo
     enum rmj_status status = RMJ_OK;
     RMJ_GO(rmj_db_places(service->db, job, &places, err));
     RMJ_GO(rmj_db_part(service->db, job, RMJ_JOB_STAGED, (ProtobufCMessage **)&delivered, err));
-    if (delivered == NULL) {
-        status = rmj_fail(err, RMJ_NOT_FOUND, "job %s was not evaluated yet", job);
+    if (delivered == NULL || delivered->report == NULL) {
+        status = rmj_fail(err, RMJ_NOT_FOUND, "job %s was not evaluated", job);
         goto out;
     }
     RMJ_GO(rmj_store_open(&store, places.checkpoint_store, 0, &options, err));

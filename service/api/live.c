@@ -235,6 +235,12 @@ void live_manifest(struct rmj_service *service, const Rmjob__V1__ManifestRequest
               manifest->seconds);
 }
 
+void live_warn(struct rmj_service *service, const Rmjob__V1__WarnJobRequest *warned)
+{
+    live_tell(service, live_get(service, warned->job), RMJOB__V1__EVENT_KIND__NOTE, "data watch: %s",
+              warned->reason == NULL ? "?" : warned->reason);
+}
+
 // Training goes on without checkpoints, but a person should know what a loss would cost.
 static void tell_checkpoint_problem(struct rmj_service *service, struct live_job *live, const char *problem)
 {

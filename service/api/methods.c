@@ -35,6 +35,7 @@ const struct rmj_rpc_method service_methods[] = {
     METHOD("Ranks", "ManifestCommitted", manifest_request, ack, 0, on_manifest),
     METHOD("Ranks", "Evaluated", evaluated_request, ack, 0, on_evaluated),
     METHOD("Ranks", "FailJob", fail_job_request, ack, 0, on_fail_job),
+    METHOD("Ranks", "WarnJob", warn_job_request, ack, 0, on_warn_job),
 };
 const size_t service_method_count = RMJ_COUNT(service_methods);
 

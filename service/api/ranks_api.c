@@ -415,20 +415,20 @@ static void run_evaluated(struct rmj_service *service, struct message *message)
     owner_event(service, &event);
 }
 
-static void keep_explanation(struct rmj_service *service, const Rmjob__V1__FailJobRequest *failed)
+static void keep_explanation(struct rmj_service *service, const char *job, char *const *text, size_t text_count)
 {
     Rmjob__V1__ValidateResponse explanation = RMJOB__V1__VALIDATE_RESPONSE__INIT;
     Rmjob__V1__Finding lines[16];
     Rmjob__V1__Finding *pointers[RMJ_COUNT(lines)];
-    size_t count = failed->n_explanation < RMJ_COUNT(lines) ? failed->n_explanation : RMJ_COUNT(lines);
+    size_t count = text_count < RMJ_COUNT(lines) ? text_count : RMJ_COUNT(lines);
     for (size_t i = 0; i < count; i++) {
         rmjob__v1__finding__init(&lines[i]);
-        lines[i].message = failed->explanation[i];
+        lines[i].message = text[i];
         pointers[i] = &lines[i];
     }
     explanation.n_findings = count;
     explanation.findings = pointers;
-    rmj_batch_part(service->batch, failed->job, RMJ_JOB_EXPLAIN, &explanation.base);
+    rmj_batch_part(service->batch, job, RMJ_JOB_EXPLAIN, &explanation.base);
 }
 
 static void run_fail_job(struct rmj_service *service, struct message *message)
@@ -440,9 +440,26 @@ static void run_fail_job(struct rmj_service *service, struct message *message)
         (failed->generation != 0 && failed->generation != record->generation)) {
         return; // generation 0: a rank that could not start, in whatever generation the others are
     }
-    keep_explanation(service, failed);
+    keep_explanation(service, failed->job, failed->explanation, failed->n_explanation);
+    if (failed->training != NULL) {
+        Rmjob__V1__EvaluatedRequest measured = RMJOB__V1__EVALUATED_REQUEST__INIT; // all that there will be of it
+        measured.job = failed->job;
+        measured.training = failed->training;
+        rmj_batch_part(service->batch, failed->job, RMJ_JOB_STAGED, &measured.base);
+    }
     fail_job(service, failed->job, record->generation, failed->state,
              failed->reason == NULL ? "a rank stopped the job without a word; see its log" : failed->reason);
+}
+
+static void run_warn_job(struct rmj_service *service, struct message *message)
+{
+    const Rmjob__V1__WarnJobRequest *warned = (const Rmjob__V1__WarnJobRequest *)message->request;
+    const struct rmj_job_record *record = rmj_scheduler_job(service->scheduler, warned->job);
+    if (record != NULL && !rmj_job_state_final(record->state) && warned->generation == record->generation) {
+        keep_explanation(service, warned->job, warned->explanation, warned->n_explanation);
+        live_warn(service, warned);
+    }
+    owner_ack(service, message->call);
 }
 
 // A word that the rank waits to have written.
@@ -492,6 +509,11 @@ void on_manifest(void *context, struct rmj_call *call, const ProtobufCMessage *r
 void on_evaluated(void *context, struct rmj_call *call, const ProtobufCMessage *request)
 {
     post_durable(context, call, request, ((const Rmjob__V1__EvaluatedRequest *)request)->job, run_evaluated);
+}
+
+void on_warn_job(void *context, struct rmj_call *call, const ProtobufCMessage *request)
+{
+    post_durable(context, call, request, ((const Rmjob__V1__WarnJobRequest *)request)->job, run_warn_job);
 }
 
 void on_fail_job(void *context, struct rmj_call *call, const ProtobufCMessage *request)

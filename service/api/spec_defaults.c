@@ -48,7 +48,6 @@ static void fill_data(Rmjob__V1__DataSpec *data)
     DEFAULT(data, max_length, 1024);
     DEFAULT(data, order, RMJOB__V1__DATA_ORDER__shuffled);
     DEFAULT(data, over_length, RMJOB__V1__OVER_LENGTH__drop);
-    DEFAULT(data, use_margin, 0);
 }
 
 static void fill_train(Rmjob__V1__TrainSpec *train)
@@ -67,7 +66,8 @@ static void fill_train(Rmjob__V1__TrainSpec *train)
     DEFAULT(train, precision, RMJOB__V1__PRECISION__float32);
     DEFAULT(train, head_init, RMJOB__V1__HEAD_INIT__normal);
     DEFAULT(train, seed, 0);
-    DEFAULT(train, margin_watch, 1);
+    DEFAULT(train, use_margin, 0);
+    DEFAULT(train, margin_watch, RMJOB__V1__MARGIN_WATCH__stop);
 }
 
 void rmj_spec_fill_defaults(Rmjob__V1__JobSpec *spec, const struct rmj_spec_defaults *defaults)

@@ -108,6 +108,28 @@ static void print_data(const Rmjob__V1__DataReport *data, struct rmj_buf *out)
         100 * data->chosen_longer_share, 100 * data->shared_token_share);
 }
 
+static void print_training(const Rmjob__V1__TrainingReport *training, struct rmj_buf *out)
+{
+    rmj_buf_puts(out, "\ntraining stream: every pair as it was scored before it was learnt\n");
+    rmj_buf_puts(out, "  steps          pairs  accuracy  95 % interval   margin   +-\n");
+    for (size_t i = 0; i < training->n_sources; i++) {
+        const Rmjob__V1__StreamSource *source = training->sources[i];
+        rmj_buf_printf(out, "  %s\n", source->path);
+        for (size_t k = 0; k <= source->n_windows; k++) {
+            const Rmjob__V1__StreamWindow *w = k < source->n_windows ? source->windows[k] : source->whole;
+            char steps[32], interval[32];
+            snprintf(steps, sizeof steps, "%u-%u", w->first_step, w->last_step);
+            snprintf(interval, sizeof interval, "%.1f-%.1f", 100 * w->low, 100 * w->high);
+            rmj_buf_printf(out, "  %-12s %7llu  %6.1f %%  %-14s %7.3f  %.3f\n", k < source->n_windows ? steps : "all",
+                           (unsigned long long)w->pairs, 100 * w->accuracy, interval, w->mean_margin,
+                           1.96 * w->margin_error);
+        }
+    }
+    for (size_t i = 0; i < training->n_warnings; i++) {
+        rmj_buf_printf(out, "  warning: %s\n", training->warnings[i]);
+    }
+}
+
 static void print_plan(const Rmjob__V1__PlanSummary *plan, const Rmjob__V1__ConsumedProof *consumed,
                        struct rmj_buf *out)
 {
@@ -168,6 +190,9 @@ void rmj_report_print(const Rmjob__V1__JobReport *report, int colour, struct rmj
     }
     if (report->plan != NULL) {
         print_plan(report->plan, report->consumed, out);
+    }
+    if (report->training != NULL && report->training->n_sources > 0) {
+        print_training(report->training, out);
     }
     if (report->evaluation != NULL) {
         print_evaluation(report->evaluation, out);

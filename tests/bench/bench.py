@@ -64,7 +64,7 @@ def real_spec(directory, rows=600, batch=32, max_length=256, **changes):
     spec = spec_of(example, **changes)
     spec["base_model"] = str(DATA / "models/stories15M")
     spec["data"] = {"train": [{"path": str(directory / "hh.jsonl")}], "max_length": max_length, "order": "as_given"}
-    spec["train"] = {"epochs": 1, "global_batch_pairs": batch, "learning_rate": 5e-5, "seed": 7, "margin_watch": False}
+    spec["train"] = {"epochs": 1, "global_batch_pairs": batch, "learning_rate": 5e-5, "seed": 7, "margin_watch": "off"}
     return spec
 
 

@@ -47,7 +47,7 @@ text_case("wrong type", "name: x\ntrain:\n  epochs: many\n", "spec.yaml:3:", "ep
 text_case("list for a number", "name: x\ntrain:\n  seed: [1]\n", "spec.yaml:3:", "seed")
 text_case("fraction for a whole number", "name: x\nelastic: {min_ranks: 1.5}\n", "spec.yaml:2:", "min_ranks")
 text_case("negative count", "name: x\nelastic: {min_ranks: -1}\n", "spec.yaml:2:", "min_ranks")
-text_case("yes is not a truth value", "name: x\ndata: {use_margin: yes}\n", "spec.yaml:2:", "use_margin")
+text_case("yes is not a truth value", "name: x\ntrain: {use_margin: yes}\n", "spec.yaml:2:", "use_margin")
 text_case("unknown enumeration value", "name: x\ndata: {order: random}\n", "spec.yaml:2:", "shuffled", "as_given")
 text_case("duplicate key", "name: x\nname: y\n", "spec.yaml:2:", "name")
 text_case("anchors", "name: &a x\nproject: *a\n", "spec.yaml:")
@@ -289,8 +289,9 @@ broken_data("not really gzip", GOOD_ROW, 6, "broken.jsonl.gz", file="broken.json
 broken_data("gzip cut short", gzip.compress(GOOD_ROW.encode() * 50)[:-12], 6, "broken2.jsonl.gz", file="broken2.jsonl.gz")
 broken_data("over length is an error", json.dumps({"chosen": "word " * 400, "rejected": "x"}) + "\n", 6, "broken.jsonl:1",
             over_length="error")
-broken_data("margin is not a number", json.dumps({"chosen": "a", "rejected": "b", "margin": "big"}) + "\n", 6, "broken.jsonl:1", "margin",
-            use_margin=True)
+broken_data("margin is not a number", json.dumps({"chosen": "a", "rejected": "b", "margin": "big"}) + "\n", 6, "broken.jsonl:1", "margin")
+broken_data("a margin that nobody asked for", GOOD_ROW + json.dumps({"chosen": "a", "rejected": "b", "margin": 0.5}) + "\n", 6, "margin",
+            "train.use_margin: true")
 
 
 def with_rows(example, rows, **data):

@@ -32,7 +32,7 @@ def swap_range(name, first, last):
 def main():
     make_example(example, "--pairs", str(PAIRS), "--heldout", "30", "--benchmark-rows", "5", "--hidden", "48", "--layers", "2", "--merges", "120")
     with service() as one:
-        def run(name, paths, order="shuffled", watch=True):
+        def run(name, paths, order="shuffled", watch="stop"):
             spec = spec_of(example, name=name, publish={"name": name, "alias": "candidate"},
                            train=TRAIN | {"margin_watch": watch})
             spec["data"] |= {"train": [{"path": str(path)} for path in paths], "order": order}
@@ -98,8 +98,44 @@ def main():
             expect_rows("vendors", paths, paths[1], 1, 800)
 
         def the_watch_can_be_turned_off():
-            result = run("unwatched", [swap_range("middle.jsonl", 1201, 1800)], watch=False)
+            result = run("unwatched", [swap_range("middle.jsonl", 1201, 1800)], watch="off")
             check(result.returncode in (0, 3), f"exit {result.returncode}: {result.stderr[-600:]}")
+
+        def labels_without_meaning_from_a_row_on():
+            coin = random.Random(5)
+            path = write("noise.jsonl", [swapped(row) if n > 1500 and coin.random() < 0.5 else row for n, row in enumerate(good_rows(), 1)])
+            lines, view = explained("noise", run("noise", [path], order="as_given"))
+            check("fell from" in lines["what"], lines["what"])
+            print(f"     step {view['progress']['step']} of {view['progress']['steps']}: {lines['what']}; {lines['where']}")
+
+        def a_warning_ends_nothing_and_is_kept():
+            swap_range("middle.jsonl", 1201, 1800)
+            result = run("warned", [example / "middle.jsonl"], watch="warn")
+            check(result.returncode in (0, 3), f"exit {result.returncode}: {result.stderr[-600:]}")
+            job = result.stdout.strip()
+            report = json.loads(one.cli("report", job, "--output", "json").stdout)
+            check(len(report["training"]["warnings"]) == 1 and "middle.jsonl rows" in report["training"]["warnings"][0],
+                  f"the report warns of {report['training'].get('warnings')}")
+            events = one.cli("watch", job).stdout
+            check(events.count("data watch: ") == 1, f"watch does not tell it once: {events[-800:]}")
+            check("margin_watch" in one.cli("explain", job).stdout, "explain says nothing of it")
+
+        def the_stream_is_reported_by_source_and_window():
+            rows = good_rows()
+            paths = [write("vendor-a.jsonl", rows[:1500]), write("vendor-c.jsonl", rows[1500:])]
+            result = run("stream", paths)
+            check(result.returncode in (0, 3), f"exit {result.returncode}: {result.stderr[-600:]}")
+            report = json.loads(one.cli("report", result.stdout.strip(), "--output", "json").stdout)
+            sources = report["training"]["sources"]
+            check([source["path"] for source in sources] == [str(path) for path in paths], f"sources {sources}")
+            for source in sources:
+                check(len(source["windows"]) == 16 and sum(int(w["pairs"]) for w in source["windows"]) == int(source["whole"]["pairs"]),
+                      f"windows do not add up: {source}")
+                check(all(w["low"] <= w["accuracy"] <= w["high"] for w in source["windows"]), f"intervals: {source}")
+                check(source["windows"][-1]["accuracy"] > 0.7, f"the last window is not learnt: {source['windows'][-1]}")
+            check(sum(int(source["whole"]["pairs"]) for source in sources) == int(report["plan"]["pairs"]), "pairs are missing")
+            text = one.cli("report", result.stdout.strip()).stdout
+            check("training stream" in text and str(paths[1]) in text, text)
 
         def duplicated_rows():
             rows = good_rows()[:40]
@@ -127,7 +163,8 @@ def main():
 
         cases = (healthy_data_passes, healthy_data_in_given_order_passes, shuffled_labels, swapped_from_a_row_on, swapped_from_the_middle_on,
                  swapped_from_a_row_on_in_given_order, swapped_in_the_middle, a_whole_file_swapped, a_killed_rank_changes_nothing_of_it,
-                 the_watch_can_be_turned_off, duplicated_rows)
+                 the_watch_can_be_turned_off, labels_without_meaning_from_a_row_on, a_warning_ends_nothing_and_is_kept,
+                 the_stream_is_reported_by_source_and_window, duplicated_rows)
         only = sys.argv[1:]
         run_cases([(f.__name__.replace("_", " "), f) for f in cases if not only or f.__name__ in only])
 

@@ -48,7 +48,7 @@ static const char design_spec[] =
     "train:\n"
     "  epochs: 1\n"
     "  learning_rate: 3.0e-6\n"
-    "  margin_watch: false\n"
+    "  use_margin: false\n"
     "  seed: 0x10\n"
     "checkpoint: {store: s3://ckpt/llama3-8b-rm, interval: 20, keep: 2}\n"
     "gate:\n"
@@ -70,7 +70,7 @@ static void the_designs_spec_is_read(void **state)
     assert_true(spec->data->has_order);
     assert_int_equal(spec->train->epochs, 1);
     assert_true(spec->train->learning_rate == 3.0e-6);
-    assert_true(spec->train->has_margin_watch && !spec->train->margin_watch);
+    assert_true(spec->train->has_use_margin && !spec->train->use_margin);
     assert_false(spec->train->has_beta1); // absent is not zero
     assert_int_equal(spec->train->seed, 16);
     assert_string_equal(spec->checkpoint->interval, "20"); // a number for a text is its text
@@ -86,7 +86,7 @@ static void the_designs_spec_is_read(void **state)
     assert_true(rmj_text_position(result, "data.train[1].path", &line, &column));
     assert_int_equal(line, 7);
     assert_int_equal(column, 47);
-    assert_true(rmj_text_position(result, "data.use_margin", &line, &column)); // absent: its parent
+    assert_true(rmj_text_position(result, "data.template_date", &line, &column)); // absent: its parent
     assert_int_equal(line, 6);
     assert_int_equal(column, 1);
     assert_false(rmj_text_position(result, "publish", &line, &column));
@@ -142,8 +142,8 @@ static const struct broken broken_yaml[] = {
      "train.learning_rate is 1e999; it wants a number that is not too large to be held"},
     {"train:\n  learning_rate: '1e-6'\n", 2, 18,
      "train.learning_rate is the text \"1e-6\"; it wants a number; take the quotes off"},
-    {"train:\n  margin_watch: yes\n", 2, 17, "train.margin_watch is the text \"yes\"; it wants true or false"},
-    {"train:\n  margin_watch: 1\n", 2, 17, "train.margin_watch is 1; it wants true or false"},
+    {"train:\n  use_margin: yes\n", 2, 15, "train.use_margin is the text \"yes\"; it wants true or false"},
+    {"train:\n  use_margin: 1\n", 2, 15, "train.use_margin is 1; it wants true or false"},
     {"name: true\n", 1, 7, "name is true; it wants a text; put it in quotes"},
     {"name: null\n", 1, 7, "name has no value; give it a text or leave the line out"},
     {"name: [a]\n", 1, 7, "name is a list; it wants a text"},
@@ -153,7 +153,7 @@ static const struct broken broken_yaml[] = {
      "data.order is the text \"shufled\"; it wants one of shuffled, as_given; did you mean shuffled"},
     {"data:\n  order: 0\n", 2, 10, "data.order is 0; it wants one of shuffled, as_given"},
     {"data:\n  train: a.jsonl\n", 2, 10, "data.train is the text \"a.jsonl\"; it wants a list"},
-    {"data:\n  train:\n  - 3\n", 3, 5, "data.train[0] is 3; it wants a path, or the fields path"},
+    {"data:\n  train:\n  - 3\n", 3, 5, "data.train[0] is 3; it wants a path, or the fields path, name, form, columns"},
     {"data:\n  train:\n  - path: a\n  - pth: b\n", 4, 5, "unknown field data.train[1].pth; did you mean path"},
     {"train: 3\n", 1, 8, NULL},
     {"name: a\nname: b\n", 2, 1, "name is given twice; the first is on line 1"},
@@ -183,15 +183,15 @@ static const struct broken broken_json[] = {
      "train.epochs is the text \"1\"; it wants a whole number from 0 to 4294967295; take the quotes off"},
     {"{\"train\":\n{\"seed\":\t-1}}", 2, 10,
      "train.seed is -1; it wants a whole number from 0 to 18446744073709551615"},
-    {"{\"train\": {\"margin_watch\": \"true\"}}", 1, 28,
-     "train.margin_watch is the text \"true\"; it wants true or false; take the quotes off"},
+    {"{\"train\": {\"use_margin\": \"true\"}}", 1, 26,
+     "train.use_margin is the text \"true\"; it wants true or false; take the quotes off"},
     {"{\"name\": \"\xc3\xa9\", \"project\": null}", 1, 26,
      "project has no value; give it a text or leave the line out"},
     {"{\"name\": \"a\", \"name\": \"b\"}", 1, 15, "name is given twice; the first is on line 1"},
     {"{\"name\": \"a\"} x", 1, 15, "not JSON: end of file expected near 'x'"},
     {"{\"data\": {\"order\": 1}}", 1, 20, "data.order is 1; it wants one of shuffled, as_given"},
     {"{\"name\": \"\\ud83d\\ude00\", \"data\": {\"train\": [\"a\", 7]}}", 1, 50,
-     "data.train[1] is 7; it wants a path, or the fields path"},
+     "data.train[1] is 7; it wants a path, or the fields path, name, form, columns"},
     {"{\"name\": \"\xff\"}", 1, 11, "the byte 0xff is not UTF-8; save the file as UTF-8"},
     {"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]", 1, 33,
      "nested deeper than 32 levels"},

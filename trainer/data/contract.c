@@ -323,7 +323,7 @@ enum rmj_status rmj_contract_take(void *context, const struct rmj_example *examp
     }
     if (contract->options.use_margin && !example->has_margin) {
         rmj_findings_error(contract->findings, contract->file_field, RMJ_EXIT_DATA,
-                           "%s:%llu: no margin; data.use_margin needs a number in every row", contract->file_name,
+                           "%s:%llu: no margin; train.use_margin needs a number in every row", contract->file_name,
                            (unsigned long long)example->row);
         return RMJ_OK;
     }
@@ -370,9 +370,10 @@ static void warn(const struct rmj_contract *contract)
                           (unsigned long long)contract->special_rows);
     }
     if (contract->unused_margins > 0) {
-        rmj_findings_warn(findings, "data.use_margin",
-                          "%llu rows have a margin, which is not used: set data.use_margin",
-                          (unsigned long long)contract->unused_margins);
+        rmj_findings_error(findings, "train.use_margin", RMJ_EXIT_DATA,
+                           "%llu rows have a margin, which would change the loss: set train.use_margin: true to train "
+                           "with it, or leave the column out",
+                           (unsigned long long)contract->unused_margins);
     }
     if (report->contaminated > 0) {
         rmj_findings_warn(findings, "data.train", "%llu pairs have a prompt of RewardBench 2 (contamination)",

@@ -209,8 +209,14 @@ static enum rmj_status tell(struct rmj_trainer *trainer, const Rmjob__V1__Evalua
     request.generation = trainer->generation.number;
     request.report = &report;
     request.consumed = &proof;
+    struct rmj_training_report training;
+    rmj_training_report_init(&training, trainer);
+    request.training = &training.message;
     rmj_link_flush(trainer->link, RMJ_SERVICE_GONE_MS); // steps and manifests are known before the job moves on
-    return rmj_link_call(trainer->link, "/rmjob.v1.Ranks/Evaluated", &request.base, RMJ_SERVICE_GONE_MS, err);
+    enum rmj_status status =
+        rmj_link_call(trainer->link, "/rmjob.v1.Ranks/Evaluated", &request.base, RMJ_SERVICE_GONE_MS, err);
+    rmj_training_report_deinit(&training);
+    return status;
 }
 
 static enum rmj_status check_proof(const struct rmj_trainer *trainer, struct rmj_error *err)

@@ -83,6 +83,11 @@ RMJ_MUST_USE enum rmj_status rmj_link_call(struct rmj_link *link, const char *me
                                            int64_t bound_ms, struct rmj_error *err);
 void rmj_link_fail_job(struct rmj_link *link, uint32_t generation, Rmjob__V1__JobState state, const char *reason,
                        const char *const *explanation, size_t explanation_count);
+// The same with FAILED_DATA, and what was measured until then; a warning ends nothing.
+void rmj_link_fail_data(struct rmj_link *link, uint32_t generation, const char *reason, const char *const *explanation,
+                        size_t explanation_count, const Rmjob__V1__TrainingReport *training);
+void rmj_link_warn_job(struct rmj_link *link, uint32_t generation, const char *reason, const char *const *explanation,
+                       size_t explanation_count);
 
 // Reports of rank 0, copied into the queue. A step's report gives way when the queue is full, a manifest's never does.
 struct rmj_step_report {

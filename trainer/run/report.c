@@ -97,25 +97,28 @@ static int describe_run(struct rmj_trainer *trainer, char *rows, size_t size)
     return end > first;
 }
 
-static void tell(struct rmj_trainer *trainer, const char *reason, const char *const *lines, size_t count)
-{
-    rmj_link_fail_job(trainer->link, trainer->generation.number, RMJOB__V1__JOB_STATE__FAILED_DATA, reason, lines,
-                      count);
-}
+// A finding as it is told: what, where, likely, mend, and one line of all.
+struct words {
+    char what[LINE_SIZE], where[LINE_SIZE + 8], reason[2 * LINE_SIZE];
+    const char *likely, *mend;
+};
 
-static void fail_fall(struct rmj_trainer *trainer)
+static const char mend_rows[] = "mend   fix the rows and submit a new job; train.margin_watch: warn goes on regardless";
+
+static void describe_fall(struct rmj_trainer *trainer, struct words *words)
 {
-    const struct rmj_watch *watch = &trainer->state->watch;
-    char what[LINE_SIZE], rows[LINE_SIZE], where[LINE_SIZE + 8], reason[2 * LINE_SIZE];
+    const struct rmj_watch *watch = &rmj_state_monitor(trainer->state)->watch;
+    char rows[LINE_SIZE];
     uint32_t over = watch->steps - watch->rise_at;
     int found = describe_run(trainer, rows, sizeof rows);
-    snprintf(what, sizeof what, "what   margin fell from %.3f to %.3f over %u steps", watch->from, watch->recent, over);
-    snprintf(where, sizeof where, "where  %s", found ? rows : "no single range of rows stands out");
-    snprintf(reason, sizeof reason, "margin fell from %.3f to %.3f by step %u: the data changed, not the training%s%s",
-             watch->from, watch->recent, trainer->state->step, found ? "; " : "", found ? rows : "");
-    const char *lines[] = {what, where, "likely chosen and rejected swapped, or labels without meaning, in that range",
-                           "mend   fix the rows and submit a new job; train.margin_watch: false goes on regardless"};
-    tell(trainer, reason, lines, RMJ_COUNT(lines));
+    snprintf(words->what, sizeof words->what, "what   margin fell from %.3f to %.3f over %u steps", watch->from,
+             watch->recent, over);
+    snprintf(words->where, sizeof words->where, "where  %s", found ? rows : "no single range of rows stands out");
+    snprintf(words->reason, sizeof words->reason,
+             "margin fell from %.3f to %.3f by step %u: the data changed, not the training%s%s", watch->from,
+             watch->recent, trainer->state->step, found ? "; " : "", found ? rows : "");
+    words->likely = "likely chosen and rejected swapped, or labels without meaning, in that range";
+    words->mend = mend_rows;
 }
 
 static void describe_rows(const struct rmj_trainer *trainer, const struct rmj_scan_finding *finding, char *text,
@@ -152,66 +155,245 @@ static const char *describe_disagreement(const struct rmj_trainer *trainer, cons
                : "likely chosen and rejected swapped in that range, or, as it is nearly half, in all others";
 }
 
-static void fail_disagreement(struct rmj_trainer *trainer)
+static void describe_alarm_run(struct rmj_trainer *trainer, struct words *words)
 {
     struct rmj_scan_finding finding;
-    struct rmj_error err = {0};
     uint32_t step = trainer->state->step;
-    char what[LINE_SIZE], where[LINE_SIZE], reason[2 * LINE_SIZE];
-    if (rmj_scan_pinpoint(trainer->scan, trainer->state->alarm_run, step, trainer->pair_margins, &finding, &err) !=
-        RMJ_OK) {
-        tell(trainer, "rows disagree with the rest of the data", (const char *[]){err.message}, 1);
+    words->mend = mend_rows;
+    words->likely = "likely chosen and rejected swapped in a range of rows";
+    if (rmj_scan_pinpoint(trainer->monitor.scan, rmj_state_monitor(trainer->state)->alarm_run, step,
+                          trainer->pair_margins, &finding, NULL) != RMJ_OK) {
+        snprintf(words->what, sizeof words->what, "what   by step %u, rows score the other way round than the rest",
+                 step);
+        snprintf(words->where, sizeof words->where, "where  not known: no memory to look at the pairs");
+        snprintf(words->reason, sizeof words->reason, "rows disagree with the rest of the data");
         return;
     }
-    const char *likely = describe_disagreement(trainer, &finding, where, sizeof where);
-    snprintf(what, sizeof what, "what   by step %u, %.0f %% of the rows score the other way round than the rest", step,
+    words->likely = describe_disagreement(trainer, &finding, words->where, sizeof words->where);
+    snprintf(words->what, sizeof words->what,
+             "what   by step %u, %.0f %% of the rows score the other way round than the rest", step,
              100 * finding.share);
-    snprintf(reason, sizeof reason, "%s: the data, not the training", where + strlen("where  "));
-    const char *lines[] = {what, where, likely,
-                           "mend   fix the rows and submit a new job; train.margin_watch: false goes on regardless"};
-    tell(trainer, reason, lines, RMJ_COUNT(lines));
+    snprintf(words->reason, sizeof words->reason, "%s: the data, not the training", words->where + strlen("where  "));
 }
 
-static void fail_no_signal(struct rmj_trainer *trainer)
+static void describe_no_signal(struct rmj_trainer *trainer, struct words *words)
 {
-    const struct rmj_signal *signal = &trainer->state->signal;
+    struct rmj_monitor_state *state = rmj_state_monitor(trainer->state);
+    const struct rmj_signal *signal = &state->signal;
     struct rmj_scan_finding finding;
-    char what[LINE_SIZE], where[LINE_SIZE] = "where  all files; no range of rows stands out", reason[2 * LINE_SIZE];
-    const char *likely =
-        "likely labels shuffled, or answers joined to other prompts; else a model or learning rate too small";
     double percent = 50.0 * (double)signal->right_twice / (double)signal->pairs;
-    int64_t run = rmj_scan_suspect(trainer->scan, rmj_state_scan(trainer->state));
-    snprintf(what, sizeof what, "what   %.1f %% of the last %llu pairs were right before they were learnt: chance",
-             percent, (unsigned long long)signal->pairs);
-    int named = run >= 0 && rmj_scan_pinpoint(trainer->scan, (uint32_t)run, trainer->state->step, trainer->pair_margins,
-                                              &finding, NULL) == RMJ_OK;
+    int64_t run = rmj_scan_suspect(trainer->monitor.scan, rmj_monitor_scan_state(state));
+    snprintf(words->what, sizeof words->what,
+             "what   %.1f %% of the last %llu pairs were right before they were learnt: chance", percent,
+             (unsigned long long)signal->pairs);
+    snprintf(words->where, sizeof words->where, "where  all files; no range of rows stands out");
+    words->likely =
+        "likely labels shuffled, or answers joined to other prompts; else a model or learning rate too small";
+    words->mend = "mend   look at some rows by eye, fix the labels, submit a new job; train.margin_watch: warn goes "
+                  "on regardless";
+    int named = run >= 0 && rmj_scan_pinpoint(trainer->monitor.scan, (uint32_t)run, trainer->state->step,
+                                              trainer->pair_margins, &finding, NULL) == RMJ_OK;
     if (named) {
-        likely = describe_disagreement(trainer, &finding, where, sizeof where);
+        words->likely = describe_disagreement(trainer, &finding, words->where, sizeof words->where);
     }
-    snprintf(reason, sizeof reason, "the labels carry no signal: %.1f %% of the last %llu pairs were right%s%s",
-             percent, (unsigned long long)signal->pairs, named ? "; " : "", named ? where + strlen("where  ") : "");
-    const char *lines[] = {what, where, likely,
-                           "mend   look at some rows by eye, fix the labels, submit a new job; train.margin_watch: "
-                           "false goes on regardless"};
-    tell(trainer, reason, lines, RMJ_COUNT(lines));
+    snprintf(words->reason, sizeof words->reason,
+             "the labels carry no signal: %.1f %% of the last %llu pairs were right%s%s", percent,
+             (unsigned long long)signal->pairs, named ? "; " : "", named ? words->where + strlen("where  ") : "");
+}
+
+// First and last file that share a source's cells.
+static void source_files(const struct rmj_trainer *trainer, uint32_t source, const char **first, const char **last)
+{
+    uint32_t files = trainer->monitor.file_count;
+    *first = *last = NULL;
+    for (uint32_t file = 0; file < files; file++) {
+        if (rmj_stream_source(files, file) == source) {
+            *last = rmj_plan_file_path(trainer->plan, file);
+            *first = *first == NULL ? *last : *first;
+        }
+    }
+}
+
+// Rows of a source in a range of steps: where a fall lies, when the order is that of the files.
+static int rows_of_steps(const struct rmj_trainer *trainer, uint32_t source, uint32_t first_step, uint32_t last_step,
+                         uint64_t *first_row, uint64_t *last_row)
+{
+    const struct rmj_monitor *monitor = &trainer->monitor;
+    uint64_t inside = 0, outside = 0;
+    *first_row = UINT64_MAX;
+    *last_row = 0;
+    for (uint32_t pass = 0; pass < 2; pass++) {
+        for (uint32_t number = 1; number <= trainer->state->step; number++) {
+            struct rmj_plan_step step;
+            rmj_plan_step(trainer->plan, number, &step);
+            for (uint64_t i = step.first_pair; i < step.first_pair + step.pair_count; i++) {
+                const char *path;
+                uint64_t row;
+                rmj_plan_pair_source(trainer->plan, i, &path, &row);
+                if (rmj_stream_source(monitor->file_count, monitor->files[i]) != source) {
+                    continue;
+                }
+                int in = number >= first_step && number <= last_step;
+                if (pass == 0 && in) {
+                    *first_row = row < *first_row ? row : *first_row;
+                    *last_row = row > *last_row ? row : *last_row;
+                    inside++;
+                } else if (pass == 1 && !in && row >= *first_row && row <= *last_row) {
+                    outside++;
+                }
+            }
+        }
+    }
+    return inside > 0 && outside * 4 < inside;
+}
+
+static void describe_source(struct rmj_trainer *trainer, struct words *words)
+{
+    struct rmj_monitor_state *state = rmj_state_monitor(trainer->state);
+    const struct rmj_stream_cell *cells = rmj_monitor_cells(&trainer->monitor, state);
+    uint32_t step_count = trainer->info->step_count, from, to, unused;
+    uint64_t first_row, last_row;
+    const char *first, *last;
+    struct rmj_stream_estimate before = rmj_stream_estimate(cells, state->fall_source, 1, state->fall_split);
+    struct rmj_stream_estimate after =
+        rmj_stream_estimate(cells, state->fall_source, state->fall_split, state->fall_end);
+    rmj_stream_window_steps(state->fall_split, step_count, &from, &unused);
+    rmj_stream_window_steps(state->fall_end - 1, step_count, &unused, &to);
+    source_files(trainer, state->fall_source, &first, &last);
+    char rows[64] = "";
+    if (first == last && rows_of_steps(trainer, state->fall_source, from, to, &first_row, &last_row)) {
+        snprintf(rows, sizeof rows, " rows %llu-%llu", (unsigned long long)first_row, (unsigned long long)last_row);
+    }
+    const char *others = state->fall_others_hold ? "; other sources did not fall" : "";
+    snprintf(words->what, sizeof words->what, "what   accuracy fell from %.1f %% to %.1f %% in steps %u-%u%s",
+             100 * before.accuracy, 100 * after.accuracy, from, to, others);
+    snprintf(words->where, sizeof words->where, "where  %.200s%s: %.1f-%.1f %% of %llu pairs, before %.1f-%.1f %%",
+             first, rows, 100 * after.low, 100 * after.high, (unsigned long long)after.pairs, 100 * before.low,
+             100 * before.high);
+    snprintf(words->reason, sizeof words->reason, "accuracy of %.200s%s fell from %.1f %% to %.1f %%%s", first, rows,
+             100 * before.accuracy, 100 * after.accuracy, others);
+    words->likely = state->fall_others_hold
+                        ? "likely labels swapped or without meaning in that part of the source"
+                        : "likely labels swapped or without meaning from there on; or rows sorted from easy to hard";
+    words->mend = mend_rows;
+}
+
+static void describe(struct rmj_trainer *trainer, struct words *words)
+{
+    switch ((enum rmj_alarm)rmj_state_monitor(trainer->state)->alarm) {
+    case RMJ_ALARM_FALL:
+        describe_fall(trainer, words);
+        break;
+    case RMJ_ALARM_DISAGREEMENT:
+        describe_alarm_run(trainer, words);
+        break;
+    case RMJ_ALARM_SOURCE:
+        describe_source(trainer, words);
+        break;
+    default:
+        describe_no_signal(trainer, words);
+        break;
+    }
 }
 
 void rmj_heed_watch(struct rmj_trainer *trainer)
 {
-    const struct rmj_state *state = trainer->state;
-    int absent = state->step == trainer->info->step_count && rmj_signal_is_absent(&state->signal);
-    if (!trainer->settings.margin_watch || (state->alarm == RMJ_ALARM_NONE && !absent)) {
+    const struct rmj_monitor_state *state = rmj_state_monitor(trainer->state);
+    int mode = trainer->settings.margin_watch;
+    if (mode == RMJOB__V1__MARGIN_WATCH__off || state->alarm == RMJ_ALARM_NONE) {
         return;
     }
-    trainer->generation.failed = 1;
+    int stop = mode == RMJOB__V1__MARGIN_WATCH__stop;
+    if (!stop && state->alarm_step != trainer->state->step) {
+        return; // told at its step
+    }
+    trainer->generation.failed = stop;
     if (trainer->generation.rank != 0) {
         return;
     }
-    if (state->alarm == RMJ_ALARM_FALL) {
-        fail_fall(trainer);
-    } else if (state->alarm == RMJ_ALARM_DISAGREEMENT) {
-        fail_disagreement(trainer);
-    } else {
-        fail_no_signal(trainer);
+    struct words words;
+    describe(trainer, &words);
+    const char *lines[] = {words.what, words.where, words.likely, words.mend};
+    if (!stop) {
+        rmj_link_warn_job(trainer->link, trainer->generation.number, words.reason, lines, RMJ_COUNT(lines));
+        return;
     }
+    struct rmj_training_report report;
+    rmj_training_report_init(&report, trainer);
+    rmj_link_fail_data(trainer->link, trainer->generation.number, words.reason, lines, RMJ_COUNT(lines),
+                       &report.message);
+    rmj_training_report_deinit(&report);
+}
+
+static void fill_window(Rmjob__V1__StreamWindow *window, const struct rmj_stream_estimate *estimate, uint32_t first,
+                        uint32_t last)
+{
+    rmjob__v1__stream_window__init(window);
+    window->has_first_step = window->has_last_step = window->has_pairs = window->has_accuracy = 1;
+    window->has_low = window->has_high = window->has_mean_margin = window->has_margin_error = 1;
+    window->first_step = first;
+    window->last_step = last;
+    window->pairs = estimate->pairs;
+    window->accuracy = estimate->accuracy;
+    window->low = estimate->low;
+    window->high = estimate->high;
+    window->mean_margin = estimate->margin;
+    window->margin_error = estimate->margin_error;
+}
+
+static void fill_source(struct rmj_stream_words *words, struct rmj_trainer *trainer, uint32_t source)
+{
+    const struct rmj_stream_cell *cells = rmj_monitor_cells(&trainer->monitor, rmj_state_monitor(trainer->state));
+    const char *first, *last;
+    struct rmj_stream_estimate estimate = rmj_stream_estimate(cells, source, 0, RMJ_STREAM_WINDOWS);
+    source_files(trainer, source, &first, &last);
+    snprintf(words->path, sizeof words->path, first == last ? "%.900s" : "%.450s ... %.450s", first, last);
+    rmjob__v1__stream_source__init(&words->message);
+    fill_window(&words->whole, &estimate, 1, trainer->state->step);
+    words->message.path = words->path;
+    words->message.whole = &words->whole;
+    words->message.windows = words->list;
+    for (uint32_t window = 0; window < RMJ_STREAM_WINDOWS; window++) {
+        uint32_t from, to;
+        estimate = rmj_stream_estimate(cells, source, window, window + 1);
+        rmj_stream_window_steps(window, trainer->info->step_count, &from, &to);
+        if (estimate.pairs > 0) {
+            Rmjob__V1__StreamWindow *message = &words->windows[words->message.n_windows];
+            fill_window(message, &estimate, from, to);
+            words->list[words->message.n_windows++] = message;
+        }
+    }
+}
+
+void rmj_training_report_init(struct rmj_training_report *report, struct rmj_trainer *trainer)
+{
+    uint32_t sources = rmj_stream_source_count(trainer->monitor.file_count);
+    *report = (struct rmj_training_report){0};
+    rmjob__v1__training_report__init(&report->message);
+    report->words = calloc(sources, sizeof *report->words);
+    report->list = calloc(sources, sizeof(Rmjob__V1__StreamSource *));
+    if (report->words == NULL || report->list == NULL) {
+        return; // a report without its sources
+    }
+    for (uint32_t source = 0; source < sources; source++) {
+        fill_source(&report->words[source], trainer, source);
+        report->list[source] = &report->words[source].message;
+    }
+    report->message.n_sources = sources;
+    report->message.sources = report->list;
+    if (trainer->settings.margin_watch == RMJOB__V1__MARGIN_WATCH__warn &&
+        rmj_state_monitor(trainer->state)->alarm != RMJ_ALARM_NONE) {
+        struct words words;
+        describe(trainer, &words);
+        snprintf(report->warning, sizeof report->warning, "%s", words.reason);
+        report->warnings[0] = report->warning;
+        report->message.n_warnings = 1;
+        report->message.warnings = report->warnings;
+    }
+}
+
+void rmj_training_report_deinit(struct rmj_training_report *report)
+{
+    free(report->words);
+    free(report->list);
 }

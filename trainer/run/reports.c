@@ -186,8 +186,9 @@ void rmj_link_ready(struct rmj_link *link, const struct rmj_ready *ready, int64_
     }
 }
 
-void rmj_link_fail_job(struct rmj_link *link, uint32_t generation, Rmjob__V1__JobState state, const char *reason,
-                       const char *const *explanation, size_t explanation_count)
+static void fail_job(struct rmj_link *link, uint32_t generation, Rmjob__V1__JobState state, const char *reason,
+                     const char *const *explanation, size_t explanation_count,
+                     const Rmjob__V1__TrainingReport *training)
 {
     Rmjob__V1__FailJobRequest request = RMJOB__V1__FAIL_JOB_REQUEST__INIT;
     struct rmj_error err = {0};
@@ -199,8 +200,38 @@ void rmj_link_fail_job(struct rmj_link *link, uint32_t generation, Rmjob__V1__Jo
     request.reason = (char *)(uintptr_t)reason;
     request.explanation = (char **)(uintptr_t)explanation;
     request.n_explanation = explanation_count;
+    request.training = (Rmjob__V1__TrainingReport *)(uintptr_t)training;
     if (rmj_link_call(link, "/rmjob.v1.Ranks/FailJob", &request.base, RMJ_SERVICE_GONE_MS, &err) != RMJ_OK) {
         rmj_log(RMJ_LOG_ERROR, "rank", "event=fail_job_not_told reason=\"%s\" because=\"%s\"", reason, err.message);
+    }
+}
+
+void rmj_link_fail_job(struct rmj_link *link, uint32_t generation, Rmjob__V1__JobState state, const char *reason,
+                       const char *const *explanation, size_t explanation_count)
+{
+    fail_job(link, generation, state, reason, explanation, explanation_count, NULL);
+}
+
+void rmj_link_fail_data(struct rmj_link *link, uint32_t generation, const char *reason, const char *const *explanation,
+                        size_t explanation_count, const Rmjob__V1__TrainingReport *training)
+{
+    fail_job(link, generation, RMJOB__V1__JOB_STATE__FAILED_DATA, reason, explanation, explanation_count, training);
+}
+
+void rmj_link_warn_job(struct rmj_link *link, uint32_t generation, const char *reason, const char *const *explanation,
+                       size_t explanation_count)
+{
+    Rmjob__V1__WarnJobRequest request = RMJOB__V1__WARN_JOB_REQUEST__INIT;
+    struct rmj_error err = {0};
+    request.job = link->job;
+    request.has_generation = 1;
+    request.generation = generation;
+    request.reason = (char *)(uintptr_t)reason;
+    request.explanation = (char **)(uintptr_t)explanation;
+    request.n_explanation = explanation_count;
+    // A warning is worth no waiting: it is in the report again.
+    if (rmj_link_call(link, "/rmjob.v1.Ranks/WarnJob", &request.base, RMJ_CALL_MS, &err) != RMJ_OK) {
+        rmj_log(RMJ_LOG_WARN, "rank", "event=warning_not_told reason=\"%s\" because=\"%s\"", reason, err.message);
     }
 }
 

@@ -43,7 +43,7 @@ static enum rmj_status resume_fresh(struct rmj_trainer *trainer, struct rmj_erro
         memset(gen->m[gen->own_pages[i]], 0, size);
         memset(gen->v[gen->own_pages[i]], 0, size);
     }
-    rmj_state_init(trainer->state, trainer->exponent_count, rmj_scan_state_bytes(trainer->scan));
+    rmj_state_init(trainer->state, trainer->exponent_count, rmj_monitor_state_bytes(&trainer->monitor));
     return RMJ_OK;
 }
 
@@ -211,7 +211,7 @@ static enum rmj_status resume_memory(struct rmj_trainer *trainer, const Rmjob__V
     rmj_collective_note(trainer);
     RMJ_TRY(rmj_comm_exchange(trainer->generation.comm, &exchange, err));
     if (!rmj_state_is_sound(trainer->state, assignment->step, trainer->exponent_count,
-                            rmj_scan_state_bytes(trainer->scan))) {
+                            rmj_monitor_state_bytes(&trainer->monitor))) {
         return rmj_fail(err, RMJ_CORRUPT, "rank %u sent no state of step %u", memory.state_holder, assignment->step);
     }
     return rmj_exchange_weights(trainer, err);
@@ -250,7 +250,7 @@ static enum rmj_status read_state(struct rmj_trainer *trainer, const struct rmj_
     rmj_sha256_of(trainer->state, trainer->state_size, &digest);
     if (!rmj_digest_equal(&digest, &manifest->state) ||
         !rmj_state_is_sound(trainer->state, manifest->step, trainer->exponent_count,
-                            rmj_scan_state_bytes(trainer->scan))) {
+                            rmj_monitor_state_bytes(&trainer->monitor))) {
         return rmj_fail(err, RMJ_CORRUPT, "%s does not match its digest", key);
     }
     return RMJ_OK;

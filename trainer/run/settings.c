@@ -35,7 +35,7 @@ void rmj_settings_read(struct rmj_settings *settings, const Rmjob__V1__JobSpec *
         .epsilon = GIVEN(train, epsilon, 1e-8),
         .max_grad_norm = GIVEN(train, max_grad_norm, 1.0),
         .seed = GIVEN(train, seed, 0),
-        .margin_watch = GIVEN(train, margin_watch, 1),
+        .margin_watch = GIVEN(train, margin_watch, RMJOB__V1__MARGIN_WATCH__stop),
         .thread_count = thread_count(spec),
     };
     unsigned schedule = (unsigned)GIVEN(train, schedule, RMJOB__V1__SCHEDULE__linear);

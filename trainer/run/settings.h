@@ -14,7 +14,7 @@ struct rmj_settings {
     enum rmj_schedule schedule;
     enum rmj_head_init head_init;
     uint64_t seed;
-    int margin_watch;
+    int margin_watch; // Rmjob__V1__MarginWatch
     int checkpoint_off;
     size_t thread_count;
 };

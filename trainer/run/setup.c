@@ -53,40 +53,6 @@ static size_t lay_out(struct rmj_trainer *trainer, struct rmj_arena *arena)
     return total;
 }
 
-static enum rmj_status make_scan(struct rmj_trainer *trainer, struct rmj_error *err)
-{
-    const struct rmj_plan_info *info = trainer->info;
-    struct rmj_scan_place *places = malloc(info->pair_count * sizeof *places);
-    uint64_t *step_firsts = malloc((info->step_count + 1u) * sizeof *step_firsts);
-    enum rmj_status status = RMJ_OK;
-    if (places == NULL || step_firsts == NULL) {
-        status = rmj_fail(err, RMJ_NO_MEMORY, "no memory for the places of %llu pairs",
-                          (unsigned long long)info->pair_count);
-        goto out;
-    }
-    for (uint64_t i = 0; i < info->pair_count; i++) {
-        const char *path;
-        rmj_plan_pair_source(trainer->plan, i, &path, &places[i].row);
-        places[i].file = rmj_plan_pair_file(trainer->plan, i);
-    }
-    for (uint32_t step = 1; step <= info->step_count; step++) {
-        struct rmj_plan_step plan_step;
-        rmj_plan_step(trainer->plan, step, &plan_step);
-        step_firsts[step - 1] = plan_step.first_pair;
-    }
-    step_firsts[info->step_count] = info->pair_count;
-    struct rmj_scan_options options = {.places = places,
-                                       .pair_count = info->pair_count,
-                                       .file_count = info->file_count,
-                                       .step_firsts = step_firsts,
-                                       .step_count = info->step_count};
-    status = rmj_scan_create(&trainer->scan, &options, err);
-out:
-    free(places);
-    free(step_firsts);
-    return status;
-}
-
 static enum rmj_status make_model(struct rmj_trainer *trainer, struct rmj_error *err)
 {
     const struct rmj_plan_info *info = trainer->info;
@@ -96,8 +62,8 @@ static enum rmj_status make_model(struct rmj_trainer *trainer, struct rmj_error 
                                     .embedding_row_count_max = info->embedding_row_count_max};
     RMJ_TRY(rmj_sums_create(&trainer->sums, &sums, err));
     trainer->exponent_count = rmj_sums_exponent_count(trainer->sums);
-    RMJ_TRY(make_scan(trainer, err));
-    trainer->state_size = rmj_state_bytes(trainer->exponent_count, rmj_scan_state_bytes(trainer->scan));
+    RMJ_TRY(rmj_monitor_of_plan(&trainer->monitor, trainer->plan, err));
+    trainer->state_size = rmj_state_bytes(trainer->exponent_count, rmj_monitor_state_bytes(&trainer->monitor));
     RMJ_TRY(rmj_arena_create(&trainer->arena, "trainer", lay_out(trainer, NULL), err));
     lay_out(trainer, &trainer->arena);
     for (uint64_t i = 0; i < info->pair_count; i++) {
@@ -135,7 +101,7 @@ void rmj_trainer_teardown(struct rmj_trainer *trainer)
 {
     rmj_model_destroy(trainer->model);
     rmj_sums_destroy(trainer->sums);
-    rmj_scan_destroy(trainer->scan);
+    rmj_monitor_destroy(&trainer->monitor);
     rmj_layout_destroy(trainer->layout);
     if (trainer->arena.start != NULL) {
         rmj_arena_destroy(&trainer->arena);
@@ -145,7 +111,6 @@ void rmj_trainer_teardown(struct rmj_trainer *trainer)
     }
     trainer->model = NULL;
     trainer->sums = NULL;
-    trainer->scan = NULL;
     trainer->layout = NULL;
     trainer->plan = NULL;
     trainer->arena = (struct rmj_arena){0};

@@ -4,38 +4,38 @@
 
 #include "trainer/optim/optim.h"
 
-static const char state_magic[8] = "rmjstat2";
+static const char state_magic[8] = "rmjstat3";
 
-size_t rmj_state_bytes(uint32_t exponent_count, size_t scan_bytes)
+size_t rmj_state_bytes(uint32_t exponent_count, size_t monitor_bytes)
 {
-    return sizeof(struct rmj_state) + scan_bytes + exponent_count * sizeof(int16_t);
+    return sizeof(struct rmj_state) + monitor_bytes + exponent_count * sizeof(int16_t);
 }
 
-void *rmj_state_scan(struct rmj_state *state)
+struct rmj_monitor_state *rmj_state_monitor(struct rmj_state *state)
 {
-    return state + 1;
+    return (struct rmj_monitor_state *)(void *)(state + 1);
 }
 
 int16_t *rmj_state_exponents(struct rmj_state *state)
 {
-    return (int16_t *)(void *)((char *)(state + 1) + state->scan_bytes);
+    return (int16_t *)(void *)((char *)(state + 1) + state->monitor_bytes);
 }
 
-void rmj_state_init(struct rmj_state *state, uint32_t exponent_count, size_t scan_bytes)
+void rmj_state_init(struct rmj_state *state, uint32_t exponent_count, size_t monitor_bytes)
 {
-    memset(state, 0, rmj_state_bytes(0, scan_bytes));
+    memset(state, 0, rmj_state_bytes(0, monitor_bytes));
     memcpy(state->magic, state_magic, sizeof state_magic);
     state->exponent_count = exponent_count;
-    state->scan_bytes = scan_bytes;
+    state->monitor_bytes = monitor_bytes;
     for (uint32_t i = 0; i < exponent_count; i++) {
         rmj_state_exponents(state)[i] = RMJ_EXPONENT_ZERO;
     }
 }
 
-int rmj_state_is_sound(const struct rmj_state *state, uint32_t step, uint32_t exponent_count, size_t scan_bytes)
+int rmj_state_is_sound(const struct rmj_state *state, uint32_t step, uint32_t exponent_count, size_t monitor_bytes)
 {
     return memcmp(state->magic, state_magic, sizeof state_magic) == 0 && state->step == step &&
-           state->exponent_count == exponent_count && state->scan_bytes == scan_bytes;
+           state->exponent_count == exponent_count && state->monitor_bytes == monitor_bytes;
 }
 
 void rmj_digest_add(struct rmj_digest *a, const struct rmj_digest *b)

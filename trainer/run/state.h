@@ -7,12 +7,10 @@
 
 #include "storage/digest.h"
 #include "trainer/data/plan.h"
-#include "trainer/run/watch.h"
+#include "trainer/run/monitor.h"
 
-// What the data watch found; stays set, so that whoever comes back at this step knows of it.
-enum rmj_alarm { RMJ_ALARM_NONE, RMJ_ALARM_FALL, RMJ_ALARM_DISAGREEMENT };
-
-// Followed in memory and in the store by the scan's part, scan_bytes, and the exponents, int16 [exponent_count].
+// Followed in memory and in the store by the data watch's part, monitor_bytes, and the exponents, int16
+// [exponent_count].
 struct rmj_state {
     char magic[8];
     uint32_t step; // optimizer steps done
@@ -20,20 +18,16 @@ struct rmj_state {
     uint64_t pairs_consumed;
     struct rmj_digest consumed_sum; // modulo 2^256, little-endian
     struct rmj_digest chain;        // SHA-256 over (chain, step, first pair, pair count, sum of the step)
-    struct rmj_watch watch;
-    struct rmj_signal signal;
-    uint32_t alarm;     // enum rmj_alarm
-    uint32_t alarm_run; // of the scan, for a disagreement
-    uint64_t scan_bytes;
+    uint64_t monitor_bytes;
 };
-_Static_assert(sizeof(struct rmj_state) == 8 + 8 + 8 + 64 + 64 + 32, "state layout is stored");
+_Static_assert(sizeof(struct rmj_state) == 8 + 8 + 8 + 64 + 8, "state layout is stored");
 
-size_t rmj_state_bytes(uint32_t exponent_count, size_t scan_bytes);
+size_t rmj_state_bytes(uint32_t exponent_count, size_t monitor_bytes);
 int16_t *rmj_state_exponents(struct rmj_state *state);
-void *rmj_state_scan(struct rmj_state *state);
-void rmj_state_init(struct rmj_state *state, uint32_t exponent_count, size_t scan_bytes);
-// 1 when the bytes are a state of `step` with as many exponents and as large a scan.
-int rmj_state_is_sound(const struct rmj_state *state, uint32_t step, uint32_t exponent_count, size_t scan_bytes);
+struct rmj_monitor_state *rmj_state_monitor(struct rmj_state *state);
+void rmj_state_init(struct rmj_state *state, uint32_t exponent_count, size_t monitor_bytes);
+// 1 when the bytes are a state of `step` with as many exponents and as large a watch.
+int rmj_state_is_sound(const struct rmj_state *state, uint32_t step, uint32_t exponent_count, size_t monitor_bytes);
 // Adds b to a modulo 2^256.
 void rmj_digest_add(struct rmj_digest *a, const struct rmj_digest *b);
 // What the consumed-pairs proof compares with: hashed once per plan, so that a step hashes (and allocates) nothing.

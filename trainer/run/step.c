@@ -280,19 +280,13 @@ static enum rmj_status update(struct rmj_trainer *trainer, struct step *step, st
 
 static void watch(struct rmj_trainer *trainer, const struct step *step)
 {
-    struct rmj_state *state = trainer->state;
-    int fall = rmj_watch_step(&state->watch, step->margin, step->margin_variance, step->plan.pair_count);
-    int64_t run = rmj_scan_step(trainer->scan, rmj_state_scan(state), step->number, trainer->pair_margins);
-    if (step->plan.first_pair >= trainer->info->pair_count / 2) {
-        rmj_signal_take(&state->signal, trainer->pair_margins + step->plan.first_pair, step->plan.pair_count);
-    }
-    // The scan names rows; a fall is told where it names none.
-    if (run >= 0 && state->alarm == RMJ_ALARM_NONE) {
-        state->alarm = RMJ_ALARM_DISAGREEMENT;
-        state->alarm_run = (uint32_t)run;
-    } else if (fall && state->alarm == RMJ_ALARM_NONE) {
-        state->alarm = RMJ_ALARM_FALL;
-    }
+    rmj_monitor_step(&trainer->monitor, rmj_state_monitor(trainer->state),
+                     &(struct rmj_monitor_step){.step = step->number,
+                                                .first_pair = step->plan.first_pair,
+                                                .pair_count = step->plan.pair_count,
+                                                .margin = step->margin,
+                                                .variance = step->margin_variance,
+                                                .margins = trainer->pair_margins});
 }
 
 // The step is done everywhere: the replicated state moves on.

@@ -28,7 +28,7 @@
 #include "trainer/model/model.h"
 #include "trainer/optim/optim.h"
 #include "trainer/run/link.h"
-#include "trainer/run/scan.h"
+#include "trainer/run/monitor.h"
 #include "trainer/run/settings.h"
 #include "trainer/run/slots.h"
 #include "trainer/run/state.h"
@@ -144,7 +144,7 @@ struct rmj_trainer {
     struct rmj_layout *layout;
     struct rmj_model *model;
     struct rmj_sums *sums;
-    struct rmj_scan *scan;
+    struct rmj_monitor monitor;
     struct rmj_arena arena;
     float *weights; // flat
     struct rmj_state *state;
@@ -195,6 +195,21 @@ RMJ_MUST_USE enum rmj_status rmj_broadcast(struct rmj_trainer *trainer, const vo
 void rmj_fail_not_finite(struct rmj_trainer *trainer, uint32_t step, uint32_t pack);
 // Fails the job when the state holds an alarm, or, after the last step, when the labels had no signal. On every rank.
 void rmj_heed_watch(struct rmj_trainer *trainer);
+
+// Accuracy and margin by source and window, as a message; valid as long as the report is.
+struct rmj_stream_words {
+    char path[1024];
+    Rmjob__V1__StreamSource message;
+    Rmjob__V1__StreamWindow whole, windows[RMJ_STREAM_WINDOWS], *list[RMJ_STREAM_WINDOWS];
+};
+struct rmj_training_report {
+    Rmjob__V1__TrainingReport message;
+    struct rmj_stream_words *words;
+    Rmjob__V1__StreamSource **list;
+    char warning[1024], *warnings[1];
+};
+void rmj_training_report_init(struct rmj_training_report *report, struct rmj_trainer *trainer);
+void rmj_training_report_deinit(struct rmj_training_report *report);
 // snapshot.c
 RMJ_MUST_USE enum rmj_status rmj_copier_start(struct rmj_trainer *trainer, struct rmj_error *err);
 void rmj_copier_stop(struct rmj_trainer *trainer);

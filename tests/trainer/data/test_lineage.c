@@ -147,11 +147,11 @@ static void a_pair_is_the_same_however_it_is_cut_or_weighted(void **state)
     train_on(base, child, 0, 10);
     char *path = rows(0, 10, ",\"margin\":0.5");
     Rmjob__V1__JobSpec *spec = fixture_spec(child, path);
-    spec->data->has_use_margin = spec->data->use_margin = 1;
+    spec->train->has_use_margin = spec->train->use_margin = 1;
     Rmjob__V1__PreparedRequest *result = prepare(spec);
     assert_true(fixture_has_finding(result->findings, result->n_findings, "10 of 10 pairs"));
     rmjob__v1__prepared_request__free_unpacked(result, NULL);
-    spec->data->has_use_margin = 0;
+    spec->train->has_use_margin = 0;
     spec->data->has_max_length = spec->data->has_over_length = 1;
     spec->data->max_length = 24;
     spec->data->over_length = RMJOB__V1__OVER_LENGTH__truncate_prompt;

@@ -319,7 +319,7 @@ static void what_is_dropped_is_counted(void **state)
     rmj_buf_init(&text, 1 << 20);
     rmj_buf_puts(&text, GOOD GOOD);                                       // a duplicate
     rmj_buf_puts(&text, "{\"chosen\":\"same\",\"rejected\":\"same\"}\n"); // identical sides
-    rmj_buf_puts(&text, "{\"chosen\":\"a b\",\"rejected\":\"c\",\"margin\":1}\n");
+    rmj_buf_puts(&text, "{\"chosen\":\"a b\",\"rejected\":\"c\"}\n");
     rmj_buf_puts(&text, "{\"chosen\":\"c\",\"rejected\":\"a b\"}\n");         // swapped
     rmj_buf_puts(&text, "{\"chosen\":\"x</s>y\",\"rejected\":\"z\"}\n");      // special inside
     rmj_buf_printf(&text, "{\"chosen\":\"%0300d\",\"rejected\":\"z\"}\n", 0); // over length
@@ -345,7 +345,6 @@ static void what_is_dropped_is_counted(void **state)
         assert_string_equal(report->issues[i]->kind, kinds[i]);
         assert_int_equal(report->issues[i]->row, rows[i]);
     }
-    assert_true(fixture_has_finding(result->findings, result->n_findings, "1 rows have a margin, which is not used"));
     free_result(result);
     rmj_buf_deinit(&text);
 }
@@ -398,12 +397,22 @@ static void a_margin_that_is_used_must_be_everywhere(void **state)
                                     "{\"chosen\":\"a\",\"rejected\":\"b\",\"margin\":0.5}\n"
                                     "{\"chosen\":\"a\",\"rejected\":\"c\"}\n");
     Rmjob__V1__JobSpec *spec = fixture_spec(model, path);
-    spec->data->has_use_margin = spec->data->use_margin = 1;
+    spec->train->has_use_margin = spec->train->use_margin = 1;
     Rmjob__V1__PreparedRequest *result = prepare(spec, 1);
     assert_true(fixture_has_finding(result->findings, result->n_findings, "train.jsonl:2: no margin"));
     free_result(result);
     fixture_spec_free(spec);
     free(path);
+}
+
+static void a_margin_that_nobody_asked_for_is_refused(void **state)
+{
+    (void)state;
+    Rmjob__V1__PreparedRequest *result =
+        prepare_text(GOOD "{\"chosen\":\"a b\",\"rejected\":\"c\",\"margin\":1}\n");
+    assert_true(fixture_has_finding(result->findings, result->n_findings, "1 rows have a margin, which would change"));
+    assert_null(result->plan);
+    free_result(result);
 }
 
 static void texts_and_conversations_render_alike(void **state)
@@ -505,6 +514,7 @@ int main(void)
         cmocka_unit_test(over_length_may_cut_the_prompt_or_refuse),
         cmocka_unit_test(no_pair_left_is_refused),
         cmocka_unit_test(a_margin_that_is_used_must_be_everywhere),
+        cmocka_unit_test(a_margin_that_nobody_asked_for_is_refused),
         cmocka_unit_test(texts_and_conversations_render_alike),
         cmocka_unit_test(one_set_gives_one_plan),
         cmocka_unit_test(patterns_take_files_in_name_order),

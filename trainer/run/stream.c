@@ -1,0 +1,144 @@
+#include "trainer/run/stream.h"
+
+#include <math.h>
+
+// Five standard errors: at most 120 splits of 64 sources are looked at, so that an epoch of steady accuracy is stopped
+// with a chance under 0.3 %, and one of rising accuracy (every healthy one) with far less.
+#define FALL_ERRORS 5.0
+#define FALL_LEAST 0.05
+#define PAIRS_MIN 64u
+// The others hold when they fell by less than this.
+#define OTHERS_ERRORS 2.0
+#define Z95 1.959963984540054
+
+static const struct rmj_stream_cell *cell_of(const struct rmj_stream_cell *cells, uint32_t source, uint32_t window)
+{
+    return &cells[(size_t)source * RMJ_STREAM_WINDOWS + window];
+}
+
+uint32_t rmj_stream_source_count(uint32_t file_count)
+{
+    return file_count < RMJ_STREAM_SOURCES_MAX ? file_count : RMJ_STREAM_SOURCES_MAX;
+}
+
+uint32_t rmj_stream_source(uint32_t file_count, uint32_t file)
+{
+    uint32_t count = rmj_stream_source_count(file_count);
+    return count == file_count ? file : (uint32_t)((uint64_t)file * count / file_count);
+}
+
+size_t rmj_stream_bytes(uint32_t file_count)
+{
+    return rmj_stream_source_count(file_count) * RMJ_STREAM_WINDOWS * sizeof(struct rmj_stream_cell);
+}
+
+uint32_t rmj_stream_window(uint32_t step, uint32_t step_count)
+{
+    return (uint32_t)((uint64_t)(step - 1) * RMJ_STREAM_WINDOWS / step_count);
+}
+
+void rmj_stream_window_steps(uint32_t window, uint32_t step_count, uint32_t *first, uint32_t *last)
+{
+    *first = (uint32_t)(((uint64_t)window * step_count + RMJ_STREAM_WINDOWS - 1) / RMJ_STREAM_WINDOWS) + 1;
+    *last = (uint32_t)(((uint64_t)(window + 1) * step_count + RMJ_STREAM_WINDOWS - 1) / RMJ_STREAM_WINDOWS);
+}
+
+void rmj_stream_take(struct rmj_stream_cell *cell, float margin)
+{
+    cell->pairs++;
+    cell->right_twice += margin > 0 ? 2 : margin == 0 ? 1 : 0;
+    cell->margin += (double)margin;
+    cell->square += (double)margin * (double)margin;
+}
+
+static void add_cells(struct rmj_stream_cell *sum, const struct rmj_stream_cell *cells, uint32_t source, uint32_t first,
+                      uint32_t end)
+{
+    for (uint32_t window = first; window < end; window++) {
+        const struct rmj_stream_cell *cell = cell_of(cells, source, window);
+        sum->pairs += cell->pairs;
+        sum->right_twice += cell->right_twice;
+        sum->margin += cell->margin;
+        sum->square += cell->square;
+    }
+}
+
+static double accuracy_of(const struct rmj_stream_cell *cell)
+{
+    return (double)cell->right_twice / 2 / (double)cell->pairs;
+}
+
+struct rmj_stream_estimate rmj_stream_estimate(const struct rmj_stream_cell *cells, uint32_t source, uint32_t first,
+                                               uint32_t end)
+{
+    struct rmj_stream_cell sum = {0};
+    add_cells(&sum, cells, source, first, end);
+    struct rmj_stream_estimate estimate = {.pairs = sum.pairs};
+    if (sum.pairs == 0) {
+        return estimate;
+    }
+    double n = (double)sum.pairs, p = accuracy_of(&sum);
+    double centre = (p + Z95 * Z95 / (2 * n)) / (1 + Z95 * Z95 / n);
+    double half = Z95 * sqrt(p * (1 - p) / n + Z95 * Z95 / (4 * n * n)) / (1 + Z95 * Z95 / n);
+    double variance = sum.square / n - (sum.margin / n) * (sum.margin / n);
+    estimate.accuracy = p;
+    // Rounding must not put the estimate itself outside.
+    estimate.low = centre - half < p ? centre - half : p;
+    estimate.high = centre + half > p ? centre + half : p;
+    estimate.low = estimate.low > 0 ? estimate.low : 0;
+    estimate.high = estimate.high < 1 ? estimate.high : 1;
+    estimate.margin = sum.margin / n;
+    estimate.margin_error = sqrt((variance > 0 ? variance : 0) / n);
+    return estimate;
+}
+
+// Standard errors by which accuracy fell from `before` to `after`; the error is that of one common accuracy.
+static double fall_of(const struct rmj_stream_cell *before, const struct rmj_stream_cell *after, double *size)
+{
+    if (before->pairs < PAIRS_MIN || after->pairs < PAIRS_MIN) {
+        *size = 0;
+        return 0;
+    }
+    double n = (double)before->pairs, m = (double)after->pairs;
+    double p = (double)(before->right_twice + after->right_twice) / 2 / (n + m);
+    *size = accuracy_of(before) - accuracy_of(after);
+    double error = sqrt(p * (1 - p) * (1 / n + 1 / m));
+    return error > 0 ? *size / error : 0;
+}
+
+static int others_hold(const struct rmj_stream_cell *cells, uint32_t source_count, const struct rmj_stream_fall *fall)
+{
+    struct rmj_stream_cell before = {0}, after = {0};
+    for (uint32_t other = 0; other < source_count; other++) {
+        if (other != fall->source) {
+            add_cells(&before, cells, other, fall->from, fall->split);
+            add_cells(&after, cells, other, fall->split, fall->end);
+        }
+    }
+    double size;
+    return before.pairs >= PAIRS_MIN && after.pairs >= PAIRS_MIN && fall_of(&before, &after, &size) < OTHERS_ERRORS;
+}
+
+int rmj_stream_falls(const struct rmj_stream_cell *cells, uint32_t source_count, uint32_t end,
+                     struct rmj_stream_fall *fall)
+{
+    *fall = (struct rmj_stream_fall){.from = 1, .end = end};
+    for (uint32_t source = 0; source < source_count; source++) {
+        for (uint32_t split = 2; split < end; split++) {
+            struct rmj_stream_cell before = {0}, after = {0};
+            double size;
+            add_cells(&before, cells, source, 1, split);
+            add_cells(&after, cells, source, split, end);
+            double errors = fall_of(&before, &after, &size);
+            if (errors >= FALL_ERRORS && size >= FALL_LEAST && errors > fall->errors) {
+                fall->errors = errors;
+                fall->source = source;
+                fall->split = split;
+            }
+        }
+    }
+    if (fall->errors > 0) {
+        fall->others_hold = others_hold(cells, source_count, fall);
+    }
+    return fall->errors > 0;
+}

@@ -1,4 +1,5 @@
-// config.json, strictly: a key is understood, known not to touch the arithmetic, or refused by its name.
+// config.json, strictly: a key is understood, known not to touch the arithmetic, accepted at the one value that changes
+// nothing, or refused by its name.
 #include "trainer/model/config.h"
 
 #include <math.h>
@@ -8,35 +9,66 @@
 
 #include "base/fs.h"
 #include "base/text.h"
+#include "trainer/model/config_reader.h"
+#include "trainer/model/families.h"
 #include "trainer/model/json_file.h"
 
-struct reader {
-    json_t *root;
-    const char *path;
-    struct rmj_error *err;
+// Keys that are read here or in config_rope.c, whatever the family.
+static const char *const understood_keys[] = {
+    "architectures",
+    "model_type",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "vocab_size",
+    "max_position_embeddings",
+    "original_max_position_embeddings",
+    "rms_norm_eps",
+    "rope_theta",
+    "rope_scaling",
+    "rope_parameters",
+    "partial_rotary_factor",
+    "tie_word_embeddings",
+    "bos_token_id",
+    "eos_token_id",
+    "pad_token_id",
+    "id2label",
+    "num_labels",
+    "problem_type",
+    "is_decoder",
 };
 
-// Keys that are read below.
-static const char *const understood_keys[] = {
-    "architectures",       "model_type",         "hidden_size",  "intermediate_size",   "num_hidden_layers",
-    "num_attention_heads", "head_dim",           "vocab_size",   "num_key_value_heads", "max_position_embeddings",
-    "rms_norm_eps",        "rope_theta",         "rope_scaling", "rope_parameters",     "hidden_act",
-    "tie_word_embeddings", "attention_bias",     "mlp_bias",     "bos_token_id",        "eos_token_id",
-    "pad_token_id",        "id2label",           "num_labels",   "pretraining_tp",      "partial_rotary_factor",
-    "sliding_window",      "layer_types",        "is_decoder",   "add_cross_attention", "problem_type",
-    "quantization_config", "use_sliding_window",
+// Accepted at one value for every family.
+static const struct rmj_neutral_key neutral_keys[] = {
+    {"quantization_config", "null"},
+    {"compression_config", "null"},
+    {"cross_attention_hidden_size", "null"},
+    {"add_cross_attention", "false"},
+    {"rope_interleaved", "false"},
+    {"use_mrope", "false"},
+    {"pruned_heads", "{}"},
+    {NULL, NULL},
 };
 
 // Keys that change nothing in what is computed here. attention_dropout and its like are regularisers of somebody
-// else's training run: reward models are trained without dropout, so their value is not used.
+// else's training run: reward models are trained without dropout, so their value is not used. final_logit_softcapping
+// and lm_head_bias belong to the language-model head, which a reward model does not have; pretraining_tp tells how the
+// base model was spread over devices; what a length, a beam or a token is suppressed by is of text generation.
 static const char *const harmless_keys[] = {
-    "_name_or_path",
     "_attn_implementation",
     "_attn_implementation_autoset",
+    "_commit_hash",
+    "_flash_attn_2_enabled",
+    "_name_or_path",
     "attention_dropout",
     "attn_implementation",
     "auto_map",
     "bad_words_ids",
+    "begin_suppress_tokens",
+    "cache_implementation",
     "chunk_size_feed_forward",
     "classifier_dropout",
     "decoder_start_token_id",
@@ -44,19 +76,29 @@ static const char *const harmless_keys[] = {
     "do_sample",
     "dtype",
     "early_stopping",
+    "embd_pdrop",
     "encoder_no_repeat_ngram_size",
     "exponential_decay_length_penalty",
+    "final_logit_softcapping",
     "finetuning_task",
     "forced_bos_token_id",
     "forced_eos_token_id",
     "hidden_dropout",
     "initializer_range",
+    "is_composition",
     "is_encoder_decoder",
+    "is_llama_config",
     "label2id",
     "length_penalty",
+    "lm_head_bias",
+    "mask_token_id",
     "max_length",
+    "max_new_tokens",
+    "max_sequence_length",
     "min_length",
+    "model_max_length",
     "name",
+    "name_or_path",
     "no_repeat_ngram_size",
     "num_beam_groups",
     "num_beams",
@@ -65,7 +107,9 @@ static const char *const harmless_keys[] = {
     "output_hidden_states",
     "output_scores",
     "prefix",
+    "pretraining_tp",
     "remove_invalid_values",
+    "renormalize_logits",
     "repetition_penalty",
     "resid_pdrop",
     "residual_dropout",
@@ -76,6 +120,8 @@ static const char *const harmless_keys[] = {
     "task_specific_params",
     "temperature",
     "tf_legacy_loss",
+    "tie_encoder_decoder",
+    "tie_last_hidden_states",
     "tokenizer_class",
     "top_k",
     "top_p",
@@ -84,6 +130,7 @@ static const char *const harmless_keys[] = {
     "transformers.js_config",
     "transformers_version",
     "typical_p",
+    "unk_token_id",
     "unsloth_fixed",
     "unsloth_version",
     "use_bfloat16",
@@ -92,7 +139,7 @@ static const char *const harmless_keys[] = {
 
 static int listed(const char *key, const char *const *keys, size_t count)
 {
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count && keys[i] != NULL; i++) {
         if (strcmp(key, keys[i]) == 0) {
             return 1;
         }
@@ -100,209 +147,109 @@ static int listed(const char *key, const char *const *keys, size_t count)
     return 0;
 }
 
-// A key's value; an explicit null counts as absent.
-static const json_t *value_of(const json_t *object, const char *key)
+static const struct rmj_neutral_key *find_neutral(const struct rmj_neutral_key *keys, const char *key)
 {
-    const json_t *value = json_object_get(object, key);
-    return json_is_null(value) ? NULL : value;
+    for (; keys != NULL && keys->key != NULL; keys++) {
+        if (strcmp(keys->key, key) == 0) {
+            return keys;
+        }
+    }
+    return NULL;
 }
 
-static enum rmj_status check_keys(const struct reader *r)
+static int same_value(const json_t *a, const json_t *b)
+{
+    return json_is_number(a) && json_is_number(b) ? json_number_value(a) == json_number_value(b) : json_equal(a, b);
+}
+
+static enum rmj_status check_neutral(const struct rmj_config_reader *r, const struct rmj_neutral_key *neutral,
+                                     const json_t *value)
+{
+    json_t *wanted = json_loads(neutral->value, JSON_DECODE_ANY, NULL);
+    int same = wanted != NULL && same_value(value, wanted);
+    json_decref(wanted);
+    if (same) {
+        return RMJ_OK;
+    }
+    return strcmp(neutral->value, "null") == 0
+               ? rmj_fail(r->err, RMJ_DATA,
+                          "%s: \"%s\" is not supported for family %s; remove it if the model does not "
+                          "need it",
+                          r->path, neutral->key, r->family->model_type)
+               : rmj_fail(r->err, RMJ_DATA, "%s: \"%s\" must be %s for family %s: nothing else is computed", r->path,
+                          neutral->key, neutral->value, r->family->model_type);
+}
+
+static enum rmj_status unknown_key(const struct rmj_config_reader *r, const char *key)
+{
+    const char *near = rmj_text_nearest(key, understood_keys, RMJ_COUNT(understood_keys));
+    return rmj_fail(
+        r->err, RMJ_DATA,
+        "%s: key \"%.80s\" is not known for family %s%s%s%s, and may change what the model computes; remove "
+        "it if it does not",
+        r->path, key, r->family->model_type, near != NULL ? "; did you mean \"" : "", near != NULL ? near : "",
+        near != NULL ? "\"" : "");
+}
+
+static enum rmj_status check_keys(const struct rmj_config_reader *r)
 {
     const char *key;
     json_t *value;
     json_object_foreach(r->root, key, value)
     {
-        if (listed(key, understood_keys, RMJ_COUNT(understood_keys)) ||
-            listed(key, harmless_keys, RMJ_COUNT(harmless_keys)) || json_is_null(value)) {
+        const struct rmj_neutral_key *neutral = find_neutral(r->family->neutral, key);
+        neutral = neutral != NULL ? neutral : find_neutral(neutral_keys, key);
+        if (json_is_null(value)) {
             continue;
         }
-        const char *near = rmj_text_nearest(key, understood_keys, RMJ_COUNT(understood_keys));
-        return rmj_fail(r->err, RMJ_DATA,
-                        "%s: key \"%.80s\" is not known%s%s%s, and may change what the model computes; remove it if it "
-                        "does not",
-                        r->path, key, near != NULL ? "; did you mean \"" : "", near != NULL ? near : "",
-                        near != NULL ? "\"" : "");
-    }
-    return RMJ_OK;
-}
-
-static enum rmj_status read_count(const struct reader *r, const char *key, uint32_t max, uint32_t fallback,
-                                  uint32_t *out)
-{
-    const json_t *value = value_of(r->root, key);
-    if (value == NULL) {
-        if (fallback == 0) {
-            return rmj_fail(r->err, RMJ_DATA, "%s: key \"%s\" is missing", r->path, key);
+        if (neutral != NULL) {
+            RMJ_TRY(check_neutral(r, neutral, value));
+        } else if (!listed(key, understood_keys, RMJ_COUNT(understood_keys)) &&
+                   !listed(key, harmless_keys, RMJ_COUNT(harmless_keys)) && !listed(key, r->family->keys, SIZE_MAX)) {
+            return unknown_key(r, key);
         }
-        *out = fallback;
-        return RMJ_OK;
-    }
-    if (!json_is_integer(value) || json_integer_value(value) < 1 || json_integer_value(value) > (json_int_t)max) {
-        return rmj_fail(r->err, RMJ_DATA, "%s: \"%s\" must be a whole number from 1 to %u", r->path, key, max);
-    }
-    *out = (uint32_t)json_integer_value(value);
-    return RMJ_OK;
-}
-
-static enum rmj_status read_flag(const struct reader *r, const char *key, int *out)
-{
-    const json_t *value = value_of(r->root, key);
-    if (value != NULL && !json_is_boolean(value)) {
-        return rmj_fail(r->err, RMJ_DATA, "%s: \"%s\" must be true or false", r->path, key);
-    }
-    *out = json_is_true(value);
-    return RMJ_OK;
-}
-
-// One id; of a list (some models end a turn with several) the first.
-static enum rmj_status read_token(const struct reader *r, const char *key, int32_t *out)
-{
-    const json_t *value = value_of(r->root, key);
-    if (json_is_array(value) && json_array_size(value) > 0) {
-        value = json_array_get(value, 0);
-    }
-    *out = -1;
-    if (value == NULL) {
-        return RMJ_OK;
-    }
-    // -1 is how old conversions write "none".
-    if (!json_is_integer(value) || json_integer_value(value) < -1 || json_integer_value(value) > INT32_MAX) {
-        return rmj_fail(r->err, RMJ_DATA, "%s: \"%s\" must be a token id", r->path, key);
-    }
-    *out = (int32_t)json_integer_value(value);
-    return RMJ_OK;
-}
-
-static enum rmj_status read_positive(const struct reader *r, const json_t *object, const char *key, double fallback,
-                                     double *out)
-{
-    const json_t *value = value_of(object, key);
-    if (value == NULL && fallback > 0) {
-        *out = fallback;
-        return RMJ_OK;
-    }
-    if (!json_is_number(value) || !(json_number_value(value) > 0) || !isfinite(json_number_value(value))) {
-        return rmj_fail(r->err, RMJ_DATA, "%s: \"%s\" must be a number over zero", r->path, key);
-    }
-    *out = json_number_value(value);
-    return RMJ_OK;
-}
-
-static enum rmj_status read_llama3_rope(const struct reader *r, const json_t *rope, struct rmj_model_config *config)
-{
-    config->rope_kind = RMJ_ROPE_LLAMA3;
-    double original;
-    RMJ_TRY(read_positive(r, rope, "factor", 0, &config->rope_factor));
-    RMJ_TRY(read_positive(r, rope, "low_freq_factor", 0, &config->rope_low_frequency_factor));
-    RMJ_TRY(read_positive(r, rope, "high_freq_factor", 0, &config->rope_high_frequency_factor));
-    RMJ_TRY(read_positive(r, rope, "original_max_position_embeddings", 0, &original));
-    if (original != (double)(uint32_t)fmin(original, 1e9)) {
-        return rmj_fail(r->err, RMJ_DATA, "%s: \"original_max_position_embeddings\" must be a whole number", r->path);
-    }
-    config->rope_original_position_count = (uint32_t)original;
-    if (config->rope_high_frequency_factor <= config->rope_low_frequency_factor) {
-        return rmj_fail(r->err, RMJ_DATA, "%s: \"high_freq_factor\" must be over \"low_freq_factor\"", r->path);
     }
     return RMJ_OK;
 }
 
-// Two spellings: rope_theta beside rope_scaling (type or rope_type inside), and rope_parameters that holds both.
-static enum rmj_status read_rope(const struct reader *r, struct rmj_model_config *config)
+static enum rmj_status unknown_architecture(const struct rmj_config_reader *r, const char *name)
 {
-    const json_t *old = value_of(r->root, "rope_scaling");
-    const json_t *rope = value_of(r->root, "rope_parameters");
-    if (old != NULL && rope != NULL && !json_equal(old, rope)) {
-        return rmj_fail(r->err, RMJ_DATA, "%s: \"rope_scaling\" and \"rope_parameters\" differ; keep one", r->path);
+    // Wrappers around a language model that is one of ours.
+    static const char suffix[] = "ForConditionalGeneration";
+    size_t length = strlen(name), end = strlen(suffix);
+    if ((length > end && strcmp(name + length - end, suffix) == 0) ||
+        strcmp(name, "Gemma3ForSequenceClassification") == 0) {
+        return rmj_fail(r->err, RMJ_DATA,
+                        "%s: architecture \"%.60s\" takes more than text; save its language model alone (for Gemma 3: "
+                        "Gemma3ForCausalLM.from_pretrained, then save_pretrained) and name that directory",
+                        r->path, name);
     }
-    RMJ_TRY(read_positive(r, r->root, "rope_theta", 10000.0, &config->rope_theta));
-    const char *name = rope != NULL ? "rope_parameters" : "rope_scaling";
-    rope = rope != NULL ? rope : old;
-    config->rope_kind = RMJ_ROPE_DEFAULT;
-    config->rope_factor = 1;
-    if (rope == NULL) {
-        return RMJ_OK;
-    }
-    if (!json_is_object(rope)) {
-        return rmj_fail(r->err, RMJ_DATA, "%s: \"%s\" must be an object", r->path, name);
-    }
-    RMJ_TRY(read_positive(r, rope, "rope_theta", config->rope_theta, &config->rope_theta));
-    double partial;
-    RMJ_TRY(read_positive(r, rope, "partial_rotary_factor", 1, &partial));
-    if (partial != 1) {
-        return rmj_fail(r->err, RMJ_DATA, "%s: \"partial_rotary_factor\" other than 1 is not supported", r->path);
-    }
-    const json_t *kind = value_of(rope, "rope_type");
-    kind = kind != NULL ? kind : value_of(rope, "type");
-    const char *text = kind == NULL ? "default" : json_string_value(kind);
-    if (text != NULL && strcmp(text, "default") == 0) {
-        return RMJ_OK;
-    }
-    if (text != NULL && strcmp(text, "linear") == 0) {
-        config->rope_kind = RMJ_ROPE_LINEAR;
-        return read_positive(r, rope, "factor", 0, &config->rope_factor);
-    }
-    if (text != NULL && strcmp(text, "llama3") == 0) {
-        return read_llama3_rope(r, rope, config);
-    }
-    return rmj_fail(r->err, RMJ_DATA, "%s: \"%s\" asks for rope type \"%.40s\"; supported are default, linear, llama3",
-                    r->path, name, text != NULL ? text : "?");
+    char list[512];
+    rmj_family_list(list, sizeof list);
+    return rmj_fail(r->err, RMJ_DATA, "%s: architecture \"%.60s\" is not supported; use one of %s", r->path, name,
+                    list);
 }
 
-static enum rmj_status read_architecture(const struct reader *r, struct rmj_model_config *config)
+static enum rmj_status read_architecture(struct rmj_config_reader *r, struct rmj_model_config *config)
 {
-    const json_t *list = value_of(r->root, "architectures");
+    const json_t *list = rmj_config_value(r->root, "architectures");
     const char *name = json_string_value(json_array_get(list, 0));
     if (name == NULL || json_array_size(list) != 1) {
         return rmj_fail(r->err, RMJ_DATA, "%s: \"architectures\" must name one architecture", r->path);
     }
-    if (strcmp(name, "LlamaForCausalLM") != 0 && strcmp(name, "LlamaForSequenceClassification") != 0) {
-        return rmj_fail(
-            r->err, RMJ_DATA,
-            "%s: architecture \"%.60s\" is not supported; use LlamaForCausalLM or LlamaForSequenceClassification",
-            r->path, name);
+    r->family = rmj_family_of_architecture(name);
+    if (r->family == NULL) {
+        return unknown_architecture(r, name);
     }
     snprintf(config->architecture, sizeof config->architecture, "%s", name);
-    snprintf(config->family, sizeof config->family, "llama");
-    const char *type = json_string_value(value_of(r->root, "model_type"));
-    if (type == NULL || strcmp(type, "llama") != 0) {
-        return rmj_fail(r->err, RMJ_DATA, "%s: \"model_type\" must be \"llama\" for architecture %s", r->path, name);
+    snprintf(config->family, sizeof config->family, "%s", r->family->model_type);
+    const char *type = json_string_value(rmj_config_value(r->root, "model_type"));
+    if (type == NULL || strcmp(type, r->family->model_type) != 0) {
+        return rmj_fail(r->err, RMJ_DATA, "%s: \"model_type\" must be \"%s\" for architecture %s", r->path,
+                        r->family->model_type, name);
     }
-    return RMJ_OK;
-}
-
-// Keys whose usual value is nothing to compute, and any other value is something that is not computed here.
-static enum rmj_status check_unsupported(const struct reader *r, const struct rmj_model_config *config)
-{
-    const json_t *act = value_of(r->root, "hidden_act");
-    if (act != NULL && (!json_is_string(act) || strcmp(json_string_value(act), "silu") != 0)) {
-        return rmj_fail(r->err, RMJ_DATA, "%s: \"hidden_act\" is not \"silu\", the only one supported", r->path);
-    }
-    static const char *const must_be_absent[] = {"sliding_window", "layer_types", "quantization_config"};
-    for (size_t i = 0; i < RMJ_COUNT(must_be_absent); i++) {
-        if (value_of(r->root, must_be_absent[i]) != NULL) {
-            return rmj_fail(r->err, RMJ_DATA, "%s: \"%s\" is not supported for this family; remove it", r->path,
-                            must_be_absent[i]);
-        }
-    }
-    static const char *const must_be_false[] = {"use_sliding_window", "add_cross_attention"};
-    for (size_t i = 0; i < RMJ_COUNT(must_be_false); i++) {
-        int flag;
-        RMJ_TRY(read_flag(r, must_be_false[i], &flag));
-        if (flag) {
-            return rmj_fail(r->err, RMJ_DATA, "%s: \"%s\" is not supported", r->path, must_be_false[i]);
-        }
-    }
-    static const char *const must_be_one[] = {"pretraining_tp", "partial_rotary_factor"};
-    for (size_t i = 0; i < RMJ_COUNT(must_be_one); i++) {
-        const json_t *value = value_of(r->root, must_be_one[i]);
-        if (value != NULL && json_number_value(value) != 1) {
-            return rmj_fail(r->err, RMJ_DATA, "%s: \"%s\" must be 1", r->path, must_be_one[i]);
-        }
-    }
-    const json_t *labels = value_of(r->root, "num_labels");
-    const json_t *names = value_of(r->root, "id2label");
-    int classifier = strcmp(config->architecture, "LlamaForSequenceClassification") == 0;
+    const json_t *labels = rmj_config_value(r->root, "num_labels"), *names = rmj_config_value(r->root, "id2label");
+    int classifier = strcmp(name, r->family->classifier) == 0;
     if ((labels != NULL && json_integer_value(labels) != 1) ||
         (classifier && names != NULL && json_object_size(names) != 1)) {
         return rmj_fail(r->err, RMJ_DATA, "%s: \"num_labels\" must be 1: a reward model has one score", r->path);
@@ -310,15 +257,11 @@ static enum rmj_status check_unsupported(const struct reader *r, const struct rm
     return RMJ_OK;
 }
 
-static enum rmj_status check_heads(const struct reader *r, const struct rmj_model_config *config)
+static enum rmj_status check_shape(const struct rmj_config_reader *r, const struct rmj_model_config *config)
 {
     if (config->head_count % config->kv_head_count != 0) {
         return rmj_fail(r->err, RMJ_DATA, "%s: \"num_attention_heads\" %u is no multiple of \"num_key_value_heads\" %u",
                         r->path, config->head_count, config->kv_head_count);
-    }
-    if (config->head_width % 2 != 0) {
-        return rmj_fail(r->err, RMJ_DATA, "%s: a head is %u wide; rotary positions need an even width", r->path,
-                        config->head_width);
     }
     const int32_t tokens[] = {config->bos_token, config->eos_token, config->pad_token};
     static const char *const names[] = {"bos_token_id", "eos_token_id", "pad_token_id"};
@@ -331,59 +274,93 @@ static enum rmj_status check_heads(const struct reader *r, const struct rmj_mode
     return RMJ_OK;
 }
 
-static enum rmj_status read_shape(const struct reader *r, struct rmj_model_config *config)
+static uint32_t or_default(uint32_t value, uint32_t fallback)
 {
-    RMJ_TRY(read_count(r, "num_hidden_layers", 1024, 0, &config->layer_count));
-    RMJ_TRY(read_count(r, "hidden_size", 1u << 17, 0, &config->hidden_width));
-    RMJ_TRY(read_count(r, "num_attention_heads", 4096, 0, &config->head_count));
-    RMJ_TRY(read_count(r, "num_key_value_heads", 4096, config->head_count, &config->kv_head_count));
-    RMJ_TRY(read_count(r, "intermediate_size", 1u << 19, 0, &config->feed_forward_width));
-    RMJ_TRY(read_count(r, "vocab_size", 1u << 22, 0, &config->vocabulary_size));
-    RMJ_TRY(read_count(r, "max_position_embeddings", 1u << 24, 2048, &config->position_count_max));
-    if (value_of(r->root, "head_dim") == NULL && config->hidden_width % config->head_count != 0) {
-        return rmj_fail(r->err, RMJ_DATA,
-                        "%s: \"hidden_size\" %u is no multiple of \"num_attention_heads\" %u and there is no "
-                        "\"head_dim\"",
-                        r->path, config->hidden_width, config->head_count);
+    return value > 0 ? value : fallback;
+}
+
+// null is "one a query head", absence is the family's default.
+static enum rmj_status read_kv_heads(const struct rmj_config_reader *r, struct rmj_model_config *config)
+{
+    uint32_t fallback = rmj_config_present(r, "num_key_value_heads")
+                            ? config->head_count
+                            : or_default(r->family->kv_head_count, config->head_count);
+    return rmj_config_read_count(r, "num_key_value_heads", 4096, fallback, &config->kv_head_count);
+}
+
+static enum rmj_status read_head_width(const struct rmj_config_reader *r, struct rmj_model_config *config)
+{
+    uint32_t fallback = r->family->head_width;
+    if (fallback == 0 && rmj_config_value(r->root, "head_dim") == NULL) {
+        if (config->hidden_width % config->head_count != 0) {
+            return rmj_fail(r->err, RMJ_DATA,
+                            "%s: \"hidden_size\" %u is no multiple of \"num_attention_heads\" %u and there is no "
+                            "\"head_dim\"",
+                            r->path, config->hidden_width, config->head_count);
+        }
+        fallback = config->hidden_width / config->head_count;
     }
-    RMJ_TRY(read_count(r, "head_dim", 1024, config->hidden_width / config->head_count, &config->head_width));
+    return rmj_config_read_count(r, "head_dim", RMJ_HEAD_WIDTH_MAX, fallback, &config->head_width);
+}
+
+static enum rmj_status read_shape(const struct rmj_config_reader *r, struct rmj_model_config *config)
+{
+    RMJ_TRY(rmj_config_read_count(r, "num_hidden_layers", RMJ_LAYER_COUNT_MAX, 0, &config->layer_count));
+    RMJ_TRY(rmj_config_read_count(r, "hidden_size", 1u << 17, 0, &config->hidden_width));
+    RMJ_TRY(rmj_config_read_count(r, "num_attention_heads", 4096, 0, &config->head_count));
+    RMJ_TRY(read_kv_heads(r, config));
+    RMJ_TRY(rmj_config_read_count(r, "intermediate_size", 1u << 19, 0, &config->feed_forward_width));
+    RMJ_TRY(rmj_config_read_count(r, "vocab_size", 1u << 22, 0, &config->vocabulary_size));
+    RMJ_TRY(rmj_config_read_count(r, "max_position_embeddings", 1u << 24,
+                                  or_default(r->family->position_count_max, 2048), &config->position_count_max));
+    RMJ_TRY(read_head_width(r, config));
     double epsilon;
-    RMJ_TRY(read_positive(r, r->root, "rms_norm_eps", 1e-6, &epsilon));
+    RMJ_TRY(rmj_config_read_positive(r, r->root, "rms_norm_eps",
+                                     r->family->norm_epsilon > 0 ? r->family->norm_epsilon : 1e-6, &epsilon));
     config->norm_epsilon = (float)epsilon;
-    RMJ_TRY(read_flag(r, "tie_word_embeddings", &config->tied_embeddings));
-    RMJ_TRY(read_flag(r, "attention_bias", &config->attention_bias));
-    RMJ_TRY(read_flag(r, "mlp_bias", &config->mlp_bias));
-    RMJ_TRY(read_token(r, "bos_token_id", &config->bos_token));
-    RMJ_TRY(read_token(r, "eos_token_id", &config->eos_token));
-    RMJ_TRY(read_token(r, "pad_token_id", &config->pad_token));
-    return check_heads(r, config);
+    RMJ_TRY(rmj_config_read_flag(r, "tie_word_embeddings", &config->tied_embeddings));
+    RMJ_TRY(rmj_config_read_token(r, "bos_token_id", &config->bos_token));
+    RMJ_TRY(rmj_config_read_token(r, "eos_token_id", &config->eos_token));
+    RMJ_TRY(rmj_config_read_token(r, "pad_token_id", &config->pad_token));
+    config->embedding_scale = 1;
+    config->attention_scale = (float)(1.0 / sqrt((double)config->head_width));
+    return check_shape(r, config);
 }
 
 enum rmj_status rmj_model_config_read(struct rmj_model_config *config, const char *directory, struct rmj_error *err)
 {
     enum rmj_status status = RMJ_OK;
     char *path = rmj_fs_join(directory, "config.json");
-    struct reader r = {.path = path, .err = err};
+    struct rmj_config_reader r = {.path = path, .err = err};
     memset(config, 0, sizeof *config);
     RMJ_GO(rmj_json_file_read(directory, "config.json", &r.root, err));
     RMJ_GO(read_architecture(&r, config));
-    RMJ_GO(check_unsupported(&r, config));
     RMJ_GO(check_keys(&r));
     RMJ_GO(read_shape(&r, config));
-    RMJ_GO(read_rope(&r, config));
+    RMJ_GO(r.family->read(&r, config));
+    RMJ_ASSERT(config->rotary_width > 0);
 out:
     json_decref(r.root);
     free(path);
     return status;
 }
 
+const char *rmj_model_classifier_name(const struct rmj_model_config *config)
+{
+    const struct rmj_family *family = rmj_family_of_type(config->family);
+    RMJ_ASSERT(family != NULL);
+    return family->classifier;
+}
+
 uint64_t rmj_model_parameter_count(const struct rmj_model_config *config)
 {
-    uint64_t c = config->hidden_width, f = config->feed_forward_width;
-    uint64_t q = (uint64_t)config->head_count * config->head_width;
-    uint64_t kv = (uint64_t)config->kv_head_count * config->head_width;
-    uint64_t layer = 2 * c + 2 * q * c + 2 * kv * c + 3 * f * c;
-    layer += config->attention_bias ? q + 2 * kv + c : 0;
+    uint64_t c = config->hidden_width, f = config->feed_forward_width, d = config->head_width;
+    uint64_t q = config->head_count * d, kv = config->kv_head_count * d;
+    uint64_t layer = 2 * q * c + 2 * kv * c + 3 * f * c;
+    layer += config->norm_placement == RMJ_NORM_BOTH ? 4 * c : 2 * c;
+    layer += config->qk_norm == RMJ_QK_NORM_HEAD ? 2 * d : config->qk_norm == RMJ_QK_NORM_ROW ? q + kv : 0;
+    layer += config->qkv_bias ? q + 2 * kv : 0;
+    layer += config->output_bias ? c : 0;
     layer += config->mlp_bias ? 2 * f + c : 0;
     return config->vocabulary_size * c + config->layer_count * layer + 2 * c;
 }

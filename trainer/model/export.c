@@ -157,7 +157,7 @@ static enum rmj_status write_config(const struct rmj_export_options *o, const ch
     for (size_t i = 0; i < RMJ_COUNT(dropped); i++) {
         json_object_del(root, dropped[i]);
     }
-    json_object_set_new(root, "architectures", json_pack("[s]", "LlamaForSequenceClassification"));
+    json_object_set_new(root, "architectures", json_pack("[s]", rmj_model_classifier_name(o->config)));
     json_object_set_new(root, "id2label", json_pack("{s:s}", "0", "LABEL_0"));
     json_object_set_new(root, "label2id", json_pack("{s:i}", "LABEL_0", 0));
     json_object_set_new(root, "problem_type", json_string("regression"));

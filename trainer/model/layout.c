@@ -11,7 +11,7 @@
 #define PAGE_ELEMENTS_MAX ((uint64_t)1 << 22)
 #define PAGES_WANTED 64
 
-#define LAYER_TENSORS_MAX 16
+#define LAYER_TENSORS_MAX 20
 
 struct builder {
     struct rmj_layout *layout;
@@ -56,23 +56,60 @@ static void add_linear(struct builder *b, const char *prefix, const char *name, 
     }
 }
 
+static void add_norm(struct builder *b, const char *prefix, const char *name, uint32_t width)
+{
+    char full[96];
+    snprintf(full, sizeof full, "%s.%s.weight", prefix, name);
+    add(b, full, 1, width, RMJ_SUM_WIDE);
+}
+
+static void add_attention(struct builder *b, const struct rmj_model_config *config, const char *prefix)
+{
+    uint32_t c = config->hidden_width, d = config->head_width;
+    uint32_t q = config->head_count * d, kv = config->kv_head_count * d;
+    if (config->fused_qkv) {
+        add_linear(b, prefix, "self_attn.qkv_proj", q + 2 * kv, c, config->qkv_bias);
+    } else {
+        add_linear(b, prefix, "self_attn.q_proj", q, c, config->qkv_bias);
+        add_linear(b, prefix, "self_attn.k_proj", kv, c, config->qkv_bias);
+        add_linear(b, prefix, "self_attn.v_proj", kv, c, config->qkv_bias);
+    }
+    if (config->qk_norm != RMJ_QK_NORM_NONE) {
+        add_norm(b, prefix, "self_attn.q_norm", config->qk_norm == RMJ_QK_NORM_HEAD ? d : q);
+        add_norm(b, prefix, "self_attn.k_norm", config->qk_norm == RMJ_QK_NORM_HEAD ? d : kv);
+    }
+    add_linear(b, prefix, "self_attn.o_proj", c, q, config->output_bias);
+}
+
+static void add_feed_forward(struct builder *b, const struct rmj_model_config *config, const char *prefix)
+{
+    uint32_t c = config->hidden_width, f = config->feed_forward_width;
+    if (config->fused_gate_up) {
+        add_linear(b, prefix, "mlp.gate_up_proj", 2 * f, c, config->mlp_bias);
+    } else {
+        add_linear(b, prefix, "mlp.gate_proj", f, c, config->mlp_bias);
+        add_linear(b, prefix, "mlp.up_proj", f, c, config->mlp_bias);
+    }
+    add_linear(b, prefix, "mlp.down_proj", c, f, config->mlp_bias);
+}
+
 static void add_layer(struct builder *b, const struct rmj_model_config *config, uint32_t layer)
 {
-    char prefix[48], name[96];
+    char prefix[48];
     snprintf(prefix, sizeof prefix, "model.layers.%u", layer);
-    uint32_t c = config->hidden_width, f = config->feed_forward_width;
-    uint32_t q = config->head_count * config->head_width, kv = config->kv_head_count * config->head_width;
-    snprintf(name, sizeof name, "%s.input_layernorm.weight", prefix);
-    add(b, name, 1, c, RMJ_SUM_WIDE);
-    add_linear(b, prefix, "self_attn.q_proj", q, c, config->attention_bias);
-    add_linear(b, prefix, "self_attn.k_proj", kv, c, config->attention_bias);
-    add_linear(b, prefix, "self_attn.v_proj", kv, c, config->attention_bias);
-    add_linear(b, prefix, "self_attn.o_proj", c, q, config->attention_bias);
-    snprintf(name, sizeof name, "%s.post_attention_layernorm.weight", prefix);
-    add(b, name, 1, c, RMJ_SUM_WIDE);
-    add_linear(b, prefix, "mlp.gate_proj", f, c, config->mlp_bias);
-    add_linear(b, prefix, "mlp.up_proj", f, c, config->mlp_bias);
-    add_linear(b, prefix, "mlp.down_proj", c, f, config->mlp_bias);
+    uint32_t c = config->hidden_width;
+    if (config->norm_placement != RMJ_NORM_AFTER) {
+        add_norm(b, prefix, "input_layernorm", c);
+    }
+    add_attention(b, config, prefix);
+    add_norm(b, prefix, "post_attention_layernorm", c);
+    if (config->norm_placement == RMJ_NORM_BOTH) {
+        add_norm(b, prefix, "pre_feedforward_layernorm", c);
+    }
+    add_feed_forward(b, config, prefix);
+    if (config->norm_placement != RMJ_NORM_BEFORE) {
+        add_norm(b, prefix, "post_feedforward_layernorm", c);
+    }
     end_group(b);
 }
 

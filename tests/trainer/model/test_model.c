@@ -23,22 +23,25 @@ struct rig {
     float *gradient; // flat, of the last backward
 };
 
-static const struct rmj_model_config shape = {.architecture = "LlamaForCausalLM",
-                                              .family = "llama",
-                                              .layer_count = 2,
-                                              .hidden_width = 24,
-                                              .head_count = 4,
-                                              .kv_head_count = 2,
-                                              .head_width = 8,
-                                              .feed_forward_width = 36,
-                                              .vocabulary_size = 50,
-                                              .position_count_max = 64,
-                                              .norm_epsilon = 1e-5f,
-                                              .attention_bias = 1,
-                                              .mlp_bias = 1,
-                                              .rope_kind = RMJ_ROPE_LINEAR,
-                                              .rope_theta = 10000,
-                                              .rope_factor = 2};
+static const struct rmj_model_config shape = {
+    .architecture = "LlamaForCausalLM",
+    .family = "llama",
+    .layer_count = 2,
+    .hidden_width = 24,
+    .head_count = 4,
+    .kv_head_count = 2,
+    .head_width = 8,
+    .feed_forward_width = 36,
+    .vocabulary_size = 50,
+    .position_count_max = 64,
+    .norm_epsilon = 1e-5f,
+    .qkv_bias = 1,
+    .output_bias = 1,
+    .mlp_bias = 1,
+    .embedding_scale = 1,
+    .attention_scale = 0.35355339f,
+    .rotary_width = 8,
+    .ropes[0] = {.kind = RMJ_ROPE_LINEAR, .theta = 10000, .factor = 2, .attention_factor = 1}};
 
 static void rig_open(struct rig *rig, const struct rmj_model_config *config, uint32_t rows, size_t threads)
 {
@@ -133,7 +136,7 @@ static void every_parameter_s_gradient_is_the_slope_of_the_loss(void **state)
     for (int kind = 0; kind < 2; kind++) {
         struct rmj_model_config config = shape;
         config.kv_head_count = kind == 0 ? 2 : 4;
-        config.attention_bias = config.mlp_bias = kind == 0;
+        config.qkv_bias = config.output_bias = config.mlp_bias = kind == 0;
         struct rig rig;
         struct token_pair pairs[PAIRS];
         struct owned_pack pack;

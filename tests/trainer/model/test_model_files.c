@@ -156,12 +156,12 @@ static void configs_that_ask_for_something_else_are_refused_by_key(void **state)
         {CONFIG_START ",\"hidden_act\":\"gelu\"}", "\"hidden_act\" is not \"silu\""},
         {CONFIG_START ",\"sliding_window\":128}", "\"sliding_window\" is not supported"},
         {CONFIG_START ",\"quantization_config\":{\"bits\":4}}", "\"quantization_config\" is not supported"},
-        {CONFIG_START ",\"pretraining_tp\":2}", "\"pretraining_tp\" must be 1"},
         {CONFIG_START ",\"num_labels\":2}", "\"num_labels\" must be 1"},
         {CONFIG_START ",\"logit_scale\":2}", "key \"logit_scale\" is not known"},
         {CONFIG_START ",\"rms_norm_epsilon\":2}", "did you mean \"rms_norm_eps\""},
-        {CONFIG_START ",\"rope_scaling\":{\"type\":\"dynamic\",\"factor\":2}}", "rope type \"dynamic\""},
-        {CONFIG_START ",\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":2}}", "rope type \"yarn\""},
+        {CONFIG_START ",\"rope_scaling\":{\"type\":\"mrope\",\"factor\":2}}", "rope type \"mrope\""},
+        {CONFIG_START ",\"rope_scaling\":{\"rope_type\":\"yarn\",\"short_factor\":[]}}",
+         "key \"short_factor\" is not known for rope type \"yarn\""},
         {CONFIG_START ",\"rope_scaling\":{\"type\":\"linear\"}}", "\"factor\" must be a number over zero"},
         {CONFIG_START ",\"rope_scaling\":{\"type\":\"linear\",\"factor\":2},\"rope_parameters\":{}}",
          "\"rope_scaling\" and \"rope_parameters\" differ"},
@@ -175,7 +175,7 @@ static void configs_that_ask_for_something_else_are_refused_by_key(void **state)
         {"{\"architectures\":[\"LlamaForCausalLM\"],\"model_type\":\"llama\",\"hidden_size\":8}",
          "key \"num_hidden_layers\" is missing"},
         {"{\"architectures\":[\"LlamaForCausalLM\"],\"model_type\":\"llama\",\"num_hidden_layers\":100000}",
-         "\"num_hidden_layers\" must be a whole number from 1 to 1024"},
+         "\"num_hidden_layers\" must be a whole number from 1 to 256"},
     };
     for (size_t i = 0; i < RMJ_COUNT(cases); i++) {
         write_good();

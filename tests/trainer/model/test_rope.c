@@ -12,15 +12,14 @@ static void llama3_stretches_long_wavelengths_and_mixes_those_between(void **sta
 {
     (void)state;
     enum { WIDTH = 16 };
-    struct rmj_model_config config = {.head_width = WIDTH,
-                                      .rope_kind = RMJ_ROPE_LLAMA3,
-                                      .rope_theta = 500000,
-                                      .rope_factor = 8,
-                                      .rope_low_frequency_factor = 1,
-                                      .rope_high_frequency_factor = 4,
-                                      .rope_original_position_count = 64};
+    struct rmj_rope rope = {.kind = RMJ_ROPE_LLAMA3,
+                            .theta = 500000,
+                            .factor = 8,
+                            .low_frequency_factor = 1,
+                            .high_frequency_factor = 4,
+                            .original_position_count = 64};
     float frequencies[WIDTH / 2];
-    rmj_rope_inverse_frequencies(frequencies, &config);
+    rmj_rope_inverse_frequencies(frequencies, &rope, WIDTH);
     double pi = acos(-1);
     for (uint32_t i = 0; i < WIDTH / 2; i++) {
         double frequency = pow(500000, -2.0 * i / WIDTH), wavelength = 2 * pi / frequency;
@@ -37,12 +36,12 @@ static void llama3_stretches_long_wavelengths_and_mixes_those_between(void **sta
 static void linear_divides_every_frequency_and_default_leaves_them(void **state)
 {
     (void)state;
-    struct rmj_model_config config = {.head_width = 10, .rope_kind = RMJ_ROPE_DEFAULT, .rope_theta = 10000};
+    struct rmj_rope rope = {.kind = RMJ_ROPE_DEFAULT, .theta = 10000};
     float plain[5], stretched[5];
-    rmj_rope_inverse_frequencies(plain, &config);
-    config.rope_kind = RMJ_ROPE_LINEAR;
-    config.rope_factor = 3;
-    rmj_rope_inverse_frequencies(stretched, &config);
+    rmj_rope_inverse_frequencies(plain, &rope, 10);
+    rope.kind = RMJ_ROPE_LINEAR;
+    rope.factor = 3;
+    rmj_rope_inverse_frequencies(stretched, &rope, 10);
     for (uint32_t i = 0; i < 5; i++) {
         assert_true(fabs((double)plain[i] / pow(10000, -0.2 * i) - 1) < 1e-7);
         assert_true(stretched[i] == (float)((double)plain[i] / 3));

@@ -34,7 +34,8 @@ static const struct rmj_model_config tiny = {.architecture = "LlamaForCausalLM",
                                              .head_width = 10,
                                              .feed_forward_width = 70,
                                              .vocabulary_size = 900,
-                                             .attention_bias = 1,
+                                             .qkv_bias = 1,
+                                             .output_bias = 1,
                                              .mlp_bias = 1};
 
 static void rig_open(struct rig *rig, uint32_t bound, size_t threads)

@@ -1,5 +1,6 @@
-// golden/llama (made by transformers in float64): scores, loss, every gradient, and the parameters after three steps,
-// with packs, prefix sharing and the integer sums in the path.
+// golden/* (one tiny model of each architecture, made by transformers in float64): scores, loss, every gradient, and
+// the parameters after three steps, with packs, prefix sharing and the integer sums in the path. Each test runs for
+// each.
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -34,10 +35,12 @@ static int32_t *read_ids(const json_t *list, size_t *count)
     return ids;
 }
 
-static void golden_open(struct golden *g)
+static void golden_open(struct golden *g, void *const *state)
 {
     struct rmj_error err = {0};
-    *g = (struct golden){.directory = fixture_path("golden/llama")};
+    char name[64];
+    snprintf(name, sizeof name, "golden/%s", (const char *)*state);
+    *g = (struct golden){.directory = fixture_path(name)};
     char *path = rmj_fs_join(g->directory, "batch.json");
     g->batch = json_load_file(path, 0, NULL);
     assert_non_null(g->batch);
@@ -116,11 +119,10 @@ static void bench_of(struct bench *bench, const struct golden *g)
 
 static void scores_and_loss_equal_the_golden_model(void **state)
 {
-    (void)state;
     struct golden g;
     struct bench b;
     struct owned_pack packs[3];
-    golden_open(&g);
+    golden_open(&g, state);
     bench_of(&b, &g);
     double expected[2 * PAIR_COUNT_MAX], loss = 0, difference = 0, norm = 0;
     expected_scores(&g, "scores", expected);
@@ -168,12 +170,12 @@ static void collect(void *context, uint32_t tensor, const float *gradient, const
     }
 }
 
-static void gradients_are_golden(int share)
+static void gradients_are_golden(void *const *state, int share)
 {
     struct golden g;
     struct bench b;
     struct owned_pack packs[3];
-    golden_open(&g);
+    golden_open(&g, state);
     bench_of(&b, &g);
     struct collector c = {.layout = b.layout, .sums = calloc(b.layout->element_count, sizeof(double))};
     struct rmj_gradient_sink sink = {.context = &c, .take = collect};
@@ -209,23 +211,20 @@ static void gradients_are_golden(int share)
 
 static void every_gradient_equals_the_golden_model_with_shared_prefixes(void **state)
 {
-    (void)state;
-    gradients_are_golden(1);
+    gradients_are_golden(state, 1);
 }
 
 static void every_gradient_equals_the_golden_model_without_sharing(void **state)
 {
-    (void)state;
-    gradients_are_golden(0);
+    gradients_are_golden(state, 0);
 }
 
 static void parameters_after_three_steps_equal_the_golden_model(void **state)
 {
-    (void)state;
     struct golden g;
     struct bench b;
     struct owned_pack packs[3];
-    golden_open(&g);
+    golden_open(&g, state);
     bench_of(&b, &g);
     size_t count = build_packs(&g, packs, 512, 1);
     struct rmj_adamw adamw = {
@@ -263,11 +262,10 @@ static void parameters_after_three_steps_equal_the_golden_model(void **state)
 // Three steps with the packs on 1 to 5 simulated ranks of 1 to 3 threads.
 static void ranks_and_threads_change_no_bit_of_the_parameters(void **state)
 {
-    (void)state;
     static const uint32_t places[][3] = {{0, 0, 0}, {0, 1, 0}, {2, 0, 1}, {3, 3, 0}, {4, 2, 0}};
     struct golden g;
     float *reference = NULL;
-    golden_open(&g);
+    golden_open(&g, state);
     for (uint32_t i = 0; i < RMJ_COUNT(places); i++) {
         struct bench b;
         struct owned_pack packs[3];
@@ -296,14 +294,29 @@ static void ranks_and_threads_change_no_bit_of_the_parameters(void **state)
     golden_close(&g);
 }
 
+static const struct {
+    const char *name;
+    CMUnitTestFunction run;
+} promises[] = {
+    {"scores and loss equal the golden model", scores_and_loss_equal_the_golden_model},
+    {"every gradient equals the golden model with shared prefixes",
+     every_gradient_equals_the_golden_model_with_shared_prefixes},
+    {"every gradient equals the golden model without sharing", every_gradient_equals_the_golden_model_without_sharing},
+    {"ranks and threads change no bit of the parameters", ranks_and_threads_change_no_bit_of_the_parameters},
+    {"parameters after three steps equal the golden model", parameters_after_three_steps_equal_the_golden_model},
+};
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(scores_and_loss_equal_the_golden_model),
-        cmocka_unit_test(every_gradient_equals_the_golden_model_with_shared_prefixes),
-        cmocka_unit_test(every_gradient_equals_the_golden_model_without_sharing),
-        cmocka_unit_test(ranks_and_threads_change_no_bit_of_the_parameters),
-        cmocka_unit_test(parameters_after_three_steps_equal_the_golden_model),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    static char families[][16] = {"llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "olmo2"};
+    enum { TEST_COUNT = RMJ_COUNT(families) * RMJ_COUNT(promises) };
+    static char names[TEST_COUNT][96];
+    static struct CMUnitTest tests[TEST_COUNT];
+    for (size_t i = 0; i < TEST_COUNT; i++) {
+        char *family = families[i / RMJ_COUNT(promises)];
+        snprintf(names[i], sizeof names[i], "%s: %s", family, promises[i % RMJ_COUNT(promises)].name);
+        tests[i] = (struct CMUnitTest){
+            .name = names[i], .test_func = promises[i % RMJ_COUNT(promises)].run, .initial_state = family};
+    }
+    return cmocka_run_group_tests_name("golden models", tests, NULL, NULL);
 }

@@ -41,7 +41,8 @@ static void fill_defaults(struct rmj_inputs *inputs, const Rmjob__V1__JobSpec *s
 static void check_numbers(struct rmj_inputs *inputs, struct rmj_findings *findings)
 {
     const Rmjob__V1__DataSpec *data = inputs->spec->data;
-    uint32_t positions = inputs->config.position_count_max;
+    const struct rmj_model_config *config = &inputs->config;
+    uint32_t positions = config->position_count_max, longest = config->length_max;
     if (positions > RMJ_MAX_LENGTH_MOST) {
         positions = RMJ_MAX_LENGTH_MOST;
     }
@@ -50,11 +51,25 @@ static void check_numbers(struct rmj_inputs *inputs, struct rmj_findings *findin
         rmj_findings_error(findings, "data.max_length", RMJ_EXIT_SPEC, "data.max_length is %u; the least is %u",
                            data->max_length, RMJ_MAX_LENGTH_LEAST);
         inputs->usable = 0;
+    } else if (given && longest > 0 && longest <= positions && data->max_length > longest) {
+        rmj_findings_error(
+            findings, "data.max_length", RMJ_EXIT_SPEC,
+            "data.max_length is %u, but over %u (%s of the base model's config.json) its rotary positions "
+            "change with the length of a batch, which is not computed: set it to %u or less",
+            data->max_length, longest, config->length_max_key, longest);
+        inputs->usable = 0;
     } else if (given && data->max_length > positions) {
         rmj_findings_error(findings, "data.max_length", RMJ_EXIT_SPEC,
                            "data.max_length is %u, but the base model has %u positions: set it to %u or less",
                            data->max_length, positions, positions);
         inputs->usable = 0;
+    } else if (!given && longest > 0 && longest <= positions && inputs->max_length > longest) {
+        rmj_findings_warn(
+            findings, "data.max_length",
+            "the longest side here is %u, %s of the base model's config.json: its rotary positions change "
+            "over it",
+            longest, config->length_max_key);
+        inputs->max_length = longest;
     } else if (!given && inputs->max_length > positions) {
         rmj_findings_warn(findings, "data.max_length", "the base model has %u positions: that is the longest side here",
                           positions);
@@ -125,9 +140,13 @@ static enum rmj_status open_base(struct rmj_inputs *inputs, struct rmj_findings 
         return model_finding(findings, field, &own, err);
     }
     inputs->usable = 1;
-    if (train != NULL && train->has_head_init && train->head_init == RMJOB__V1__HEAD_INIT__base &&
-        rmj_model_head_check(path, &own) != RMJ_OK) {
-        return model_finding(findings, "train.head_init", &own, err);
+    int has_head = rmj_model_head_check(path, &own) == RMJ_OK;
+    if (train != NULL && train->has_head_init && train->head_init == RMJOB__V1__HEAD_INIT__base) {
+        return has_head ? RMJ_OK : model_finding(findings, "train.head_init", &own, err);
+    }
+    if (has_head) {
+        rmj_findings_warn(findings, "train.head_init",
+                          "the base model has a head, and a new one is made; set train.head_init: base to keep it");
     }
     return RMJ_OK;
 }

@@ -31,6 +31,9 @@ enum rmj_status rmj_eval_work_open(struct rmj_eval_work *work, const char *model
     if (work->max_length > work->config.position_count_max) {
         work->max_length = work->config.position_count_max;
     }
+    if (work->config.length_max > 0 && work->max_length > work->config.length_max) {
+        work->max_length = work->config.length_max;
+    }
     return RMJ_OK;
 }
 

@@ -215,6 +215,46 @@ static void what_comes_later_is_refused_by_name(void **state)
     refused(spec, "resources.device", 2, "cuda comes with a later version");
 }
 
+// Dynamic rope is computed up to the original length alone.
+static void a_length_over_the_original_one_is_refused_by_the_config_s_key(void **state)
+{
+    (void)state;
+    char *base = fixture_model(directory, "dynamic", 1, 0), *path = rmj_fs_join(base, "config.json");
+    struct rmj_buf config;
+    rmj_buf_init(&config, 4096);
+    assert_int_equal(rmj_fs_read(path, &config, NULL), RMJ_OK);
+    config.size--; // the closing brace
+    rmj_buf_puts(&config, ",\"rope_scaling\":{\"type\":\"dynamic\",\"factor\":2}}");
+    free(fixture_write_text(base, "config.json", rmj_buf_text(&config)));
+    Rmjob__V1__JobSpec *spec = good_spec();
+    free(spec->base_model);
+    spec->base_model = base;
+    spec->data->max_length = 513;
+    refused(spec, "data.max_length", 2, "over 512 (max_position_embeddings of the base model's config.json)");
+    rmj_buf_deinit(&config);
+    free(path);
+}
+
+static void a_head_that_is_replaced_is_told(void **state)
+{
+    (void)state;
+    Rmjob__V1__JobSpec *spec = good_spec();
+    free(spec->base_model);
+    spec->base_model = fixture_model(directory, "scored", 1, 1);
+    Rmjob__V1__ValidateResponse *reply = check(spec);
+    assert_true(
+        fixture_has_finding(reply->findings, reply->n_findings, "the base model has a head, and a new one is made"));
+    assert_int_equal(fixture_error_count(reply->findings, reply->n_findings), 0);
+    size_t count = reply->n_findings;
+    rmjob__v1__validate_response__free_unpacked(reply, NULL);
+    spec->train->has_head_init = 1;
+    spec->train->head_init = RMJOB__V1__HEAD_INIT__base;
+    reply = check(spec);
+    assert_int_equal(reply->n_findings, count - 1);
+    rmjob__v1__validate_response__free_unpacked(reply, NULL);
+    fixture_spec_free(spec);
+}
+
 static void lengths_batches_and_memory_are_checked(void **state)
 {
     (void)state;
@@ -311,6 +351,8 @@ int main(void)
         cmocka_unit_test(the_end_of_a_sequence_must_be_marked),
         cmocka_unit_test(the_policy_model_bounds_family_and_size),
         cmocka_unit_test(what_comes_later_is_refused_by_name),
+        cmocka_unit_test(a_length_over_the_original_one_is_refused_by_the_config_s_key),
+        cmocka_unit_test(a_head_that_is_replaced_is_told),
         cmocka_unit_test(lengths_batches_and_memory_are_checked),
         cmocka_unit_test(the_data_must_be_named_and_readable),
         cmocka_unit_test(the_benchmark_must_be_whole),

@@ -2,8 +2,8 @@
 #include "kernels/cpu/context.h"
 #include "kernels/cpu/vector.h"
 
-// sqrt(2 / pi) and the cubic's factor of GELU's tanh form, doubled as sigmoid wants them: (1 + tanh z) / 2 =
-// sigmoid(2 z), which loses nothing where tanh comes close to -1.
+// Of GELU's tanh form: 2 sqrt(2 / pi) and 0.044715. The 2 is there because (1 + tanh z) / 2 = sigmoid(2 z), which loses
+// nothing where tanh comes close to -1.
 #define GELU_LINEAR 0x1.988454p+0f
 #define GELU_CUBIC 0x1.6e4e26p-5f
 // Beyond, the sigmoid is 1 above and under 1e-37 below; the cubic must not overflow.

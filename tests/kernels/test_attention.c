@@ -22,6 +22,7 @@ struct attention_case {
     float *dout_rows;
     double *q, *k, *v, *dout;
     double *out, *dq, *dk, *dv;
+    int gradients; // 0: only `out` is wanted
 };
 
 // Position of a row of the item among the keys of a span, or -1 when the span does not see it at all.
@@ -60,35 +61,37 @@ static void add_times(double *out, double factor, const double *x, size_t count)
 static void reference_row(struct attention_case *a, const struct rmj_span *span, uint32_t row, size_t head)
 {
     const struct rmj_attention *at = &a->at;
-    size_t width = at->head_width, kv_head = head / (at->head_count / at->kv_head_count);
-    size_t query = (row * at->head_count + head) * width;
-    double weights[LIMIT_ROWS], slopes[LIMIT_ROWS], sum = 0, delta = 0;
+    size_t width = at->head_width, kv_head = head / (at->head_count / at->kv_head_count), count = 0;
+    size_t query = (row * at->head_count + head) * width, keys[LIMIT_ROWS];
+    double weights[LIMIT_ROWS], slopes[LIMIT_ROWS], sum = 0, delta = 0, cap = (double)at->softcap;
     for (uint32_t other = 0; other < at->used_row_count; other++) {
-        double score =
-            (double)at->scale * dot(a->q + query, a->k + (other * at->kv_head_count + kv_head) * width, width);
-        double cap = (double)at->softcap, t = cap != 0 ? tanh(score / cap) : 0;
-        weights[other] = sees(at, span, row, other) ? exp(cap != 0 ? cap * t : score) : 0;
-        slopes[other] = (1 - t * t) * (double)at->scale;
-        sum += weights[other];
+        if (!sees(at, span, row, other)) {
+            continue;
+        }
+        keys[count] = (other * at->kv_head_count + kv_head) * width;
+        double score = (double)at->scale * dot(a->q + query, a->k + keys[count], width);
+        double t = cap != 0 ? tanh(score / cap) : 0;
+        weights[count] = exp(cap != 0 ? cap * t : score);
+        slopes[count] = (1 - t * t) * (double)at->scale;
+        sum += weights[count++];
     }
-    for (uint32_t other = 0; other < at->used_row_count; other++) {
-        size_t key = (other * at->kv_head_count + kv_head) * width;
-        weights[other] /= sum;
-        add_times(a->out + query, weights[other], a->v + key, width);
-        add_times(a->dv + key, weights[other], a->dout + query, width);
-        delta += weights[other] * dot(a->dout + query, a->v + key, width);
+    for (size_t i = 0; i < count; i++) {
+        weights[i] /= sum;
+        add_times(a->out + query, weights[i], a->v + keys[i], width);
     }
-    for (uint32_t other = 0; other < at->used_row_count; other++) {
-        size_t key = (other * at->kv_head_count + kv_head) * width;
-        double slope = weights[other] * (dot(a->dout + query, a->v + key, width) - delta) * slopes[other];
-        add_times(a->dq + query, slope, a->k + key, width);
-        add_times(a->dk + key, slope, a->q + query, width);
+    for (size_t i = 0; i < count && a->gradients; i++) {
+        add_times(a->dv + keys[i], weights[i], a->dout + query, width);
+        delta += weights[i] * dot(a->dout + query, a->v + keys[i], width);
+    }
+    for (size_t i = 0; i < count && a->gradients; i++) {
+        double slope = weights[i] * (dot(a->dout + query, a->v + keys[i], width) - delta) * slopes[i];
+        add_times(a->dq + query, slope, a->k + keys[i], width);
+        add_times(a->dk + keys[i], slope, a->q + query, width);
     }
 }
 
-static double evaluate(void *context)
+static void evaluate_all(struct attention_case *a)
 {
-    struct attention_case *a = context;
     memset(a->out, 0, a->queries * sizeof *a->out);
     memset(a->dq, 0, a->queries * sizeof *a->dq);
     memset(a->dk, 0, a->keys * sizeof *a->dk);
@@ -101,6 +104,19 @@ static double evaluate(void *context)
             }
         }
     }
+}
+
+static void evaluate(struct attention_case *a)
+{
+    a->gradients = 1;
+    evaluate_all(a);
+}
+
+static double evaluate_loss(void *context)
+{
+    struct attention_case *a = context;
+    a->gradients = 0;
+    evaluate_all(a);
     return dot(a->out, a->dout, a->queries);
 }
 
@@ -285,9 +301,9 @@ static void gradients_are_those_of_central_differences(void **state)
             a->at.scale = 0.7f;
             compute(a);
             size_t used = (size_t)a->at.used_row_count * heads[h][2];
-            assert_gradient(a->at.dq, a->q, used * heads[h][0], evaluate, a, 1e-5);
-            assert_gradient(a->at.dk, a->k, used * heads[h][1], evaluate, a, 1e-5);
-            assert_gradient(a->at.dv, a->v, used * heads[h][1], evaluate, a, 1e-5);
+            assert_gradient(a->at.dq, a->q, used * heads[h][0], evaluate_loss, a, 1e-5);
+            assert_gradient(a->at.dk, a->k, used * heads[h][1], evaluate_loss, a, 1e-5);
+            assert_gradient(a->at.dv, a->v, used * heads[h][1], evaluate_loss, a, 1e-5);
         }
         close_case(a);
     }

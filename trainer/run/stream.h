@@ -42,6 +42,7 @@ struct rmj_stream_fall {
     uint32_t from, end;
     int others_hold; // 1: the other sources did not fall over the same split; 0: there are none, or they fell too
     double errors;   // how many standard errors
+    double size;     // of the fall, as a share of pairs
 };
 // After the last step of window end - 1: 1 when a source's accuracy has fallen by five standard errors, and by five
 // points at least. The most significant fall is given. The first window is left out: a model learns its direction

@@ -1,0 +1,160 @@
+// Accuracy by source and window, on simulated epochs by seed: quiet while sources rise or stay, awake when one falls.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/rng.h"
+#include "base/status.h"
+#include "trainer/run/stream.h"
+
+enum { STEPS = 320, PAIRS = 32, RUNS = 6000, SOURCES_MAX = 8 };
+
+// Chance that a pair of a source is right at a step.
+typedef double (*accuracy_fn)(uint32_t source, uint32_t step);
+
+static double rises(uint32_t source, uint32_t step)
+{
+    return 0.5 + (0.1 + 0.05 * source) * (1 - exp(-(double)step / 60));
+}
+
+static double stays(uint32_t source, uint32_t step)
+{
+    (void)step;
+    return 0.55 + 0.04 * source;
+}
+
+static double chance(uint32_t source, uint32_t step)
+{
+    (void)source, (void)step;
+    return 0.5;
+}
+
+static double second_falls(uint32_t source, uint32_t step)
+{
+    return source == 1 && step > STEPS / 2 ? 0.5 : 0.75;
+}
+
+static double all_fall(uint32_t source, uint32_t step)
+{
+    (void)source;
+    return 0.8 - 0.25 * (double)step / STEPS;
+}
+
+// The window after which a fall was seen, 0 for never.
+static uint32_t run(accuracy_fn accuracy, uint32_t sources, uint64_t seed, struct rmj_stream_fall *fall)
+{
+    struct rmj_stream_cell cells[SOURCES_MAX * RMJ_STREAM_WINDOWS];
+    struct rmj_rng rng;
+    memset(cells, 0, sizeof cells);
+    rmj_rng_init(&rng, seed, 0);
+    for (uint32_t step = 1; step <= STEPS; step++) {
+        uint32_t window = rmj_stream_window(step, STEPS);
+        for (int i = 0; i < PAIRS; i++) {
+            uint32_t source = (uint32_t)(rmj_rng_uniform(&rng) * sources);
+            int right = rmj_rng_uniform(&rng) < accuracy(source, step);
+            rmj_stream_take(&cells[source * RMJ_STREAM_WINDOWS + window], right ? 1.0f : -1.0f);
+        }
+        int ends = step == STEPS || rmj_stream_window(step + 1, STEPS) != window;
+        if (ends && rmj_stream_falls(cells, sources, window + 1, fall)) {
+            return window + 1;
+        }
+    }
+    return 0;
+}
+
+static void healthy_sources_are_left_alone(void **state)
+{
+    (void)state;
+    static const accuracy_fn healthy[] = {rises, stays, chance};
+    struct rmj_stream_fall fall;
+    for (size_t k = 0; k < RMJ_COUNT(healthy); k++) {
+        uint32_t alarms = 0;
+        for (uint64_t seed = 0; seed < RUNS; seed++) {
+            alarms += run(healthy[k], 1 + (uint32_t)(seed % SOURCES_MAX), seed, &fall) > 0;
+        }
+        printf("healthy %zu: %u alarms in %d epochs\n", k, alarms, RUNS);
+        assert_true(alarms <= (healthy[k] == rises ? 0u : RUNS / 2000u));
+    }
+}
+
+static void a_source_that_falls_while_others_hold_is_named(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 0; seed < 50; seed++) {
+        struct rmj_stream_fall fall;
+        uint32_t window = run(second_falls, 4, seed, &fall);
+        // 160 pairs a window and source: a fall by 25 points is over five standard errors within three windows.
+        assert_in_range(window, 9, 12);
+        assert_int_equal(fall.source, 1);
+        assert_true(fall.others_hold);
+        assert_true(fall.errors >= 5);
+        assert_in_range(fall.split, 7, 9);
+    }
+}
+
+static void a_trend_downwards_is_seen_and_nobody_holds(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 0; seed < 50; seed++) {
+        struct rmj_stream_fall fall;
+        assert_in_range(run(all_fall, 1, seed, &fall), 4, 16);
+        assert_false(fall.others_hold);
+        assert_in_range(run(all_fall, 2, seed, &fall), 4, 16);
+    }
+}
+
+static void estimates_add_up_and_hold_the_truth(void **state)
+{
+    (void)state;
+    uint32_t outside = 0;
+    for (uint64_t seed = 0; seed < 1000; seed++) {
+        struct rmj_stream_cell cells[RMJ_STREAM_WINDOWS] = {{0}};
+        struct rmj_rng rng;
+        rmj_rng_init(&rng, seed, 1);
+        for (uint32_t i = 0; i < 200; i++) {
+            rmj_stream_take(&cells[i % RMJ_STREAM_WINDOWS], rmj_rng_uniform(&rng) < 0.6 ? 2.0f : -1.0f);
+        }
+        struct rmj_stream_estimate all = rmj_stream_estimate(cells, 0, 0, RMJ_STREAM_WINDOWS);
+        assert_int_equal(all.pairs, 200);
+        assert_true(fabs(all.margin - (3 * all.accuracy - 1)) < 1e-12);
+        assert_true(fabs(all.margin_error - 3 * sqrt(all.accuracy * (1 - all.accuracy) / 200)) < 1e-9);
+        outside += all.low > 0.6 || all.high < 0.6;
+    }
+    printf("%u of 1000 intervals miss the truth\n", outside);
+    assert_in_range(outside, 25, 75); // 5 % are meant to
+}
+
+static void windows_cover_every_step_once(void **state)
+{
+    (void)state;
+    for (uint32_t steps = 1; steps < 200; steps++) {
+        for (uint32_t step = 1; step <= steps; step++) {
+            uint32_t first, last;
+            uint32_t window = rmj_stream_window(step, steps);
+            assert_true(window < RMJ_STREAM_WINDOWS);
+            rmj_stream_window_steps(window, steps, &first, &last);
+            assert_in_range(step, first, last);
+        }
+    }
+    assert_int_equal(rmj_stream_source_count(1000), RMJ_STREAM_SOURCES_MAX);
+    assert_int_equal(rmj_stream_source(1000, 999), RMJ_STREAM_SOURCES_MAX - 1);
+    assert_int_equal(rmj_stream_source(3, 2), 2);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(healthy_sources_are_left_alone),
+        cmocka_unit_test(a_source_that_falls_while_others_hold_is_named),
+        cmocka_unit_test(a_trend_downwards_is_seen_and_nobody_holds),
+        cmocka_unit_test(estimates_add_up_and_hold_the_truth),
+        cmocka_unit_test(windows_cover_every_step_once),
+    };
+    return cmocka_run_group_tests_name("stream", tests, NULL, NULL);
+}

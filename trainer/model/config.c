@@ -319,6 +319,9 @@ static enum rmj_status read_shape(const struct rmj_config_reader *r, struct rmj_
                                      r->family->norm_epsilon > 0 ? r->family->norm_epsilon : 1e-6, &epsilon));
     config->norm_epsilon = (float)epsilon;
     RMJ_TRY(rmj_config_read_flag(r, "tie_word_embeddings", &config->tied_embeddings));
+    if (rmj_config_value(r->root, "tie_word_embeddings") == NULL) {
+        config->tied_embeddings = r->family->tied_embeddings;
+    }
     RMJ_TRY(rmj_config_read_token(r, "bos_token_id", &config->bos_token));
     RMJ_TRY(rmj_config_read_token(r, "eos_token_id", &config->eos_token));
     RMJ_TRY(rmj_config_read_token(r, "pad_token_id", &config->pad_token));

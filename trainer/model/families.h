@@ -20,6 +20,7 @@ struct rmj_family {
     // What the public implementation takes where config.json has no such key; 0: its own default, in config.c.
     uint32_t kv_head_count, head_width, position_count_max, original_position_count;
     double norm_epsilon, rope_theta;
+    int tied_embeddings;
     int partial_rotary; // partial_rotary_factor may be under 1
     // Fills what differs from Llama; the common keys are in config already.
     enum rmj_status (*read)(const struct rmj_config_reader *reader, struct rmj_model_config *config);

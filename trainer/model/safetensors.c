@@ -22,7 +22,7 @@ static const struct {
     uint64_t size;
 } dtypes[] = {
     {"F32", RMJ_DTYPE_F32, 4},    {"BF16", RMJ_DTYPE_BF16, 2},     {"F16", RMJ_DTYPE_F16, 2},
-    {"F64", RMJ_DTYPE_OTHER, 8},  {"I64", RMJ_DTYPE_OTHER, 8},     {"U64", RMJ_DTYPE_OTHER, 8},
+    {"F64", RMJ_DTYPE_F64, 8},    {"I64", RMJ_DTYPE_OTHER, 8},     {"U64", RMJ_DTYPE_OTHER, 8},
     {"I32", RMJ_DTYPE_OTHER, 4},  {"U32", RMJ_DTYPE_OTHER, 4},     {"I16", RMJ_DTYPE_OTHER, 2},
     {"U16", RMJ_DTYPE_OTHER, 2},  {"I8", RMJ_DTYPE_OTHER, 1},      {"U8", RMJ_DTYPE_OTHER, 1},
     {"BOOL", RMJ_DTYPE_OTHER, 1}, {"F8_E4M3", RMJ_DTYPE_OTHER, 1}, {"F8_E5M2", RMJ_DTYPE_OTHER, 1},
@@ -307,7 +307,7 @@ static enum rmj_status check_finite(const struct rmj_safetensors *file, const st
 enum rmj_status rmj_safetensors_read(const struct rmj_safetensors *file, const struct rmj_safetensor *tensor,
                                      float *out, struct rmj_error *err)
 {
-    RMJ_ASSERT(tensor->dtype != RMJ_DTYPE_OTHER);
+    RMJ_ASSERT(tensor->dtype < RMJ_DTYPE_F64);
     size_t element_size = tensor->dtype == RMJ_DTYPE_F32 ? 4 : 2;
     uint8_t *bytes = malloc(READ_SIZE);
     if (bytes == NULL) {
@@ -327,5 +327,38 @@ enum rmj_status rmj_safetensors_read(const struct rmj_safetensors *file, const s
     }
 out:
     free(bytes);
+    return status;
+}
+
+static enum rmj_status read_f64(const struct rmj_safetensors *file, const struct rmj_safetensor *tensor, double *out,
+                                struct rmj_error *err)
+{
+    RMJ_TRY(read_at(file, file->data_offset + tensor->begin, out, (size_t)tensor->element_count * sizeof *out, err));
+    for (uint64_t i = 0; i < tensor->element_count; i++) {
+        uint64_t bits;
+        memcpy(&bits, &out[i], sizeof bits);
+        if ((bits >> 52 & 0x7ff) == 0x7ff) {
+            return rmj_fail(err, RMJ_DATA, "%s: tensor \"%.100s\": element %llu is not finite", file->path,
+                            tensor->name, (unsigned long long)i);
+        }
+    }
+    return RMJ_OK;
+}
+
+enum rmj_status rmj_safetensors_read_double(const struct rmj_safetensors *file, const struct rmj_safetensor *tensor,
+                                            double *out, struct rmj_error *err)
+{
+    if (tensor->dtype == RMJ_DTYPE_F64) {
+        return read_f64(file, tensor, out, err);
+    }
+    float *values = malloc((size_t)tensor->element_count * sizeof *values + 1);
+    if (values == NULL) {
+        return rmj_fail(err, RMJ_NO_MEMORY, "no memory for tensor \"%.100s\"", tensor->name);
+    }
+    enum rmj_status status = rmj_safetensors_read(file, tensor, values, err);
+    for (uint64_t i = 0; status == RMJ_OK && i < tensor->element_count; i++) {
+        out[i] = (double)values[i];
+    }
+    free(values);
     return status;
 }

@@ -1,4 +1,5 @@
-// One safetensors file: its header read strictly, its tensors read as float32. Private to trainer/model.
+// One safetensors file: its header read strictly, its tensors read as float32. For trainer/model, and for expected
+// numbers in trainer/run/verify.c.
 //
 //   [ u64 header size | JSON header | tensor bytes, one after another without holes ]
 #ifndef RMJ_TRAINER_MODEL_SAFETENSORS_H
@@ -11,7 +12,8 @@
 
 #define RMJ_SAFETENSORS_DIMENSIONS_MAX 8
 
-enum rmj_dtype { RMJ_DTYPE_F32, RMJ_DTYPE_BF16, RMJ_DTYPE_F16, RMJ_DTYPE_OTHER };
+// F64 is read by rmj_safetensors_read_double only: expected numbers have it, weights do not.
+enum rmj_dtype { RMJ_DTYPE_F32, RMJ_DTYPE_BF16, RMJ_DTYPE_F16, RMJ_DTYPE_F64, RMJ_DTYPE_OTHER };
 
 struct rmj_safetensor {
     char name[256];
@@ -40,5 +42,9 @@ const struct rmj_safetensor *rmj_safetensors_find(const struct rmj_safetensors *
 RMJ_MUST_USE enum rmj_status rmj_safetensors_read(const struct rmj_safetensors *file,
                                                   const struct rmj_safetensor *tensor, float *out,
                                                   struct rmj_error *err);
+// The same into double, of F64 too.
+RMJ_MUST_USE enum rmj_status rmj_safetensors_read_double(const struct rmj_safetensors *file,
+                                                         const struct rmj_safetensor *tensor, double *out,
+                                                         struct rmj_error *err);
 
 #endif

@@ -7,6 +7,7 @@
 
 #include "base/buf.h"
 #include "base/fs.h"
+#include "base/log.h"
 #include "base/rng.h"
 #include "trainer/model/checkpoint_io.h"
 #include "trainer/model/safetensors.h"
@@ -20,7 +21,12 @@ struct weight_files {
     struct rmj_safetensors *files;
     size_t count;
     json_t *index; // parsed model.safetensors.index.json, NULL for a single file
+    int bare;      // the body was saved alone: "layers.0..." in place of "model.layers.0..."
 };
+
+static const char body_prefix[] = "model.";
+static const char embedding_name[] = "model.embed_tokens.weight";
+static const char unembedding_name[] = "lm_head.weight";
 
 static void close_files(struct weight_files *set)
 {
@@ -119,6 +125,19 @@ static enum rmj_status open_index(struct weight_files *set, const char *director
     return status;
 }
 
+static const struct rmj_safetensor *find_stored(const struct weight_files *set, const char *name,
+                                                const struct rmj_safetensors **file)
+{
+    for (size_t i = 0; i < set->count; i++) {
+        const struct rmj_safetensor *found = rmj_safetensors_find(&set->files[i], name);
+        if (found != NULL) {
+            *file = &set->files[i];
+            return found;
+        }
+    }
+    return NULL;
+}
+
 static enum rmj_status open_files(struct weight_files *set, const char *directory, struct rmj_error *err)
 {
     *set = (struct weight_files){0};
@@ -140,34 +159,41 @@ static enum rmj_status open_files(struct weight_files *set, const char *director
     if (status != RMJ_OK) {
         close_files(set);
     }
+    const struct rmj_safetensors *file;
+    set->bare = status == RMJ_OK && find_stored(set, embedding_name, &file) == NULL &&
+                find_stored(set, embedding_name + sizeof body_prefix - 1, &file) != NULL;
     return status;
 }
 
-// Finds a tensor in the one file that has it; with an index, in the file the index names.
-static const struct rmj_safetensor *find(const struct weight_files *set, const char *name,
-                                         const struct rmj_safetensors **file)
+// The name in the files of a tensor of the layout.
+static const char *stored_name(const struct weight_files *set, const char *name)
 {
-    for (size_t i = 0; i < set->count; i++) {
-        const struct rmj_safetensor *found = rmj_safetensors_find(&set->files[i], name);
-        if (found != NULL) {
-            *file = &set->files[i];
-            return found;
-        }
-    }
-    return NULL;
+    size_t prefix = sizeof body_prefix - 1;
+    return set->bare && strncmp(name, body_prefix, prefix) == 0 ? name + prefix : name;
 }
 
-static enum rmj_status check_tensor(const struct weight_files *set, const struct rmj_tensor *tensor, int optional,
-                                    struct rmj_error *err)
+// Finds a tensor of the layout in the one file that has it; with an index, in the file the index names. Some tools save
+// a tied embedding under the other of its two names.
+static const struct rmj_safetensor *find(const struct weight_files *set, const struct rmj_model_config *config,
+                                         const char *name, const struct rmj_safetensors **file)
+{
+    const struct rmj_safetensor *found = find_stored(set, stored_name(set, name), file);
+    return found == NULL && config->tied_embeddings && strcmp(name, embedding_name) == 0
+               ? find_stored(set, unembedding_name, file)
+               : found;
+}
+
+static enum rmj_status check_tensor(const struct weight_files *set, const struct rmj_model_config *config,
+                                    const struct rmj_tensor *tensor, int optional, struct rmj_error *err)
 {
     const struct rmj_safetensors *file = &set->files[0];
-    const struct rmj_safetensor *found = find(set, tensor->name, &file);
+    const struct rmj_safetensor *found = find(set, config, tensor->name, &file);
     if (found == NULL) {
         return optional ? RMJ_OK
                         : rmj_fail(err, RMJ_DATA, "%s: tensor \"%s\" is missing; config.json asks for it", file->path,
                                    tensor->name);
     }
-    if (found->dtype == RMJ_DTYPE_OTHER) {
+    if (found->dtype >= RMJ_DTYPE_F64) {
         return rmj_fail(err, RMJ_DATA, "%s: tensor \"%s\": dtype must be F32, BF16 or F16", file->path, tensor->name);
     }
     int same = found->dimension_count == tensor->dimension_count && found->element_count == tensor->element_count &&
@@ -182,20 +208,21 @@ static enum rmj_status check_tensor(const struct weight_files *set, const struct
     return RMJ_OK;
 }
 
-// What a Llama directory may hold beside the reward model's own tensors: the language-model head, which a reward model
+// What a model directory may hold beside the reward model's own tensors: the language-model head, which a reward model
 // does not have, and rotary tables that old versions saved and that follow from config.json.
 static int skipped(const char *name)
 {
     static const char suffix[] = ".rotary_emb.inv_freq";
     size_t length = strlen(name);
-    return strcmp(name, "lm_head.weight") == 0 ||
+    return strcmp(name, unembedding_name) == 0 || strcmp(name, "lm_head.bias") == 0 ||
            (length > strlen(suffix) && strcmp(name + length - strlen(suffix), suffix) == 0);
 }
 
-static const struct rmj_tensor *layout_find(const struct rmj_layout *layout, const char *name)
+static const struct rmj_tensor *layout_find(const struct weight_files *set, const struct rmj_layout *layout,
+                                            const char *name)
 {
     for (uint32_t i = 0; i < layout->tensor_count; i++) {
-        if (strcmp(layout->tensors[i].name, name) == 0) {
+        if (strcmp(stored_name(set, layout->tensors[i].name), name) == 0) {
             return &layout->tensors[i];
         }
     }
@@ -208,7 +235,7 @@ static enum rmj_status check_extra(const struct weight_files *set, const struct 
     for (size_t f = 0; f < set->count; f++) {
         for (size_t i = 0; i < set->files[f].tensor_count; i++) {
             const char *name = set->files[f].tensors[i].name;
-            if (!skipped(name) && layout_find(layout, name) == NULL) {
+            if (!skipped(name) && layout_find(set, layout, name) == NULL) {
                 return rmj_fail(err, RMJ_DATA, "%s: tensor \"%.100s\" is none of a model with this config.json",
                                 set->files[f].path, name);
             }
@@ -230,7 +257,7 @@ static enum rmj_status check_files(const struct weight_files *set, const struct 
     RMJ_TRY(rmj_layout_create(&layout, config, config->vocabulary_size, err));
     enum rmj_status status = RMJ_OK;
     for (uint32_t i = 0; i < layout->tensor_count && status == RMJ_OK; i++) {
-        status = check_tensor(set, &layout->tensors[i], i == layout->head, err);
+        status = check_tensor(set, config, &layout->tensors[i], i == layout->head, err);
     }
     if (status == RMJ_OK) {
         status = check_extra(set, layout, err);
@@ -260,7 +287,7 @@ enum rmj_status rmj_model_head_check(const char *directory, struct rmj_error *er
     struct weight_files set;
     RMJ_TRY(open_files(&set, directory, err));
     const struct rmj_safetensors *file;
-    enum rmj_status status = find(&set, "score.weight", &file) != NULL ? RMJ_OK : missing_head(directory, err);
+    enum rmj_status status = find_stored(&set, "score.weight", &file) != NULL ? RMJ_OK : missing_head(directory, err);
     close_files(&set);
     return status;
 }
@@ -273,6 +300,8 @@ static void fill_head(const struct rmj_weights_options *options, float *head, ui
     for (uint64_t i = 0; i < count; i++) {
         head[i] = options->head_init == RMJ_HEAD_NORMAL ? (float)(std * rmj_rng_normal(&rng)) : 0.0f;
     }
+    rmj_log(RMJ_LOG_INFO, "weights", "event=new_head init=%s seed=%llu",
+            options->head_init == RMJ_HEAD_NORMAL ? "normal" : "zeros", (unsigned long long)options->seed);
 }
 
 // The row of an added pad token: never read by a scored row, and harmless in size if it ever were.
@@ -312,7 +341,7 @@ static enum rmj_status load(const struct weight_files *set, const struct rmj_wei
             continue;
         }
         const struct rmj_safetensors *file = NULL;
-        const struct rmj_safetensor *found = find(set, tensor->name, &file);
+        const struct rmj_safetensor *found = find(set, options->config, tensor->name, &file);
         if (found == NULL) {
             return missing_head(options->directory, err);
         }

@@ -67,4 +67,5 @@ const struct rmj_family rmj_family_gemma2 = {.model_type = "gemma2",
                                              .kv_head_count = 4,
                                              .head_width = 256,
                                              .position_count_max = 8192,
+                                             .tied_embeddings = 1,
                                              .read = read};

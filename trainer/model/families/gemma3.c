@@ -32,4 +32,5 @@ const struct rmj_family rmj_family_gemma3 = {.model_type = "gemma3_text",
                                              .kv_head_count = 4,
                                              .head_width = 256,
                                              .position_count_max = 131072,
+                                             .tied_embeddings = 1,
                                              .read = read};

@@ -61,4 +61,5 @@ const struct rmj_family rmj_family_smollm3 = {.model_type = "smollm3",
                                               .kv_head_count = 4,
                                               .position_count_max = 32768,
                                               .rope_theta = 2e6,
+                                              .tied_embeddings = 1,
                                               .read = read};

@@ -6,57 +6,79 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <zlib.h>
-#include <zstd.h>
 
 #include "base/buf.h"
 #include "base/fs.h"
+#include "trainer/data/lines_json.h"
+#include "trainer/data/lines_stored.h"
+#include "trainer/data/parquet.h"
 
-#define CHUNK_SIZE_BYTES ((size_t)256 << 10)
-// Largest window of a zstd stream (128 MiB): what `zstd` itself accepts without being asked.
-#define ZSTD_WINDOW_LOG_MAX 27
-#define GZIP_WINDOW_BITS (15 + 16)
+#define HASH_CHUNK_SIZE_BYTES ((size_t)256 << 10)
 
-enum packing { PACKING_NONE, PACKING_GZIP, PACKING_ZSTD };
+enum layout { LAYOUT_NONE, LAYOUT_LINES, LAYOUT_ELEMENTS, LAYOUT_PARQUET };
+
+static const struct {
+    const char *ending;
+    enum layout layout;
+} endings[] = {
+    {".jsonl", LAYOUT_LINES},     {".jsonl.gz", LAYOUT_LINES},   {".jsonl.zst", LAYOUT_LINES},
+    {".json", LAYOUT_ELEMENTS},   {".json.gz", LAYOUT_ELEMENTS}, {".json.zst", LAYOUT_ELEMENTS},
+    {".parquet", LAYOUT_PARQUET},
+};
 
 struct rmj_lines {
     int fd;
-    enum packing packing;
+    enum layout layout;
     char *name;
-    struct rmj_sha256 sha;
-    int sha_open;
     uint64_t row;
-    int at_end;     // of the stored file
-    int stream_end; // between two compressed members: the file may end here
-    z_stream gzip;
-    ZSTD_DStream *zstd;
-    unsigned char *stored; // CHUNK_SIZE_BYTES
-    size_t stored_at, stored_count;
-    char *plain; // CHUNK_SIZE_BYTES
-    size_t plain_at, plain_count;
+    struct rmj_stored stored;
+    struct rmj_json_elements elements;
+    struct rmj_parquet *parquet;
+    struct rmj_digest parquet_digest; // once at_end
+    int at_end;
     struct rmj_buf line;
 };
 
-static int ends_with(const char *text, const char *end)
+static enum layout layout_of(const char *name)
 {
-    size_t length = strlen(text), end_length = strlen(end);
-    return length >= end_length && strcmp(text + length - end_length, end) == 0;
+    size_t length = strlen(name);
+    for (size_t i = 0; i < RMJ_COUNT(endings); i++) {
+        size_t ending = strlen(endings[i].ending);
+        if (length > ending && strcmp(name + length - ending, endings[i].ending) == 0) {
+            return endings[i].layout;
+        }
+    }
+    return LAYOUT_NONE;
 }
 
 int rmj_lines_name_check(const char *name, struct rmj_error *err)
 {
-    if (ends_with(name, ".jsonl") || ends_with(name, ".jsonl.gz") || ends_with(name, ".jsonl.zst")) {
-        return 1;
-    }
-    if (ends_with(name, ".parquet")) {
-        (void)rmj_fail(err, RMJ_INVALID, "%s: parquet comes with a later version: convert it to .jsonl", name);
-    } else if (ends_with(name, ".json")) {
-        (void)rmj_fail(err, RMJ_INVALID, "%s: a JSON array is not read: write one object a line into a .jsonl file",
+    enum layout layout = layout_of(name);
+    if (layout == LAYOUT_NONE) {
+        (void)rmj_fail(err, RMJ_INVALID,
+                       "%s: a data file's name ends in .jsonl, .json (either with .gz or .zst after it) or .parquet",
                        name);
-    } else {
-        (void)rmj_fail(err, RMJ_INVALID, "%s: not a .jsonl, .jsonl.gz or .jsonl.zst file by its name", name);
+    } else if (layout == LAYOUT_PARQUET && rmj_parquet_check(err) != RMJ_OK) {
+        (void)rmj_context(err, "%s", name);
+        return 0;
     }
-    return 0;
+    return layout != LAYOUT_NONE;
+}
+
+static enum rmj_status open_file(struct rmj_lines *lines, const char *path, struct rmj_error *err)
+{
+    struct stat info;
+    lines->fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (lines->fd < 0 || fstat(lines->fd, &info) != 0) {
+        return rmj_fail_errno(err, rmj_fs_errno_status(errno), "cannot open %s", lines->name);
+    }
+    if (!S_ISREG(info.st_mode)) {
+        return rmj_fail(err, RMJ_DATA, "%s: not a file", lines->name);
+    }
+    enum rmj_status status = lines->layout == LAYOUT_PARQUET
+                                 ? rmj_parquet_open(&lines->parquet, lines->fd, err)
+                                 : rmj_stored_init(&lines->stored, lines->fd, lines->name, err);
+    return status == RMJ_OK ? RMJ_OK : rmj_context(err, "%s", lines->name);
 }
 
 enum rmj_status rmj_lines_open(struct rmj_lines **out, const char *path, const char *name, struct rmj_error *err)
@@ -67,34 +89,13 @@ enum rmj_status rmj_lines_open(struct rmj_lines **out, const char *path, const c
     }
     struct rmj_lines *lines = calloc(1, sizeof *lines);
     RMJ_ASSERT(lines != NULL);
-    lines->packing = ends_with(name, ".gz") ? PACKING_GZIP : ends_with(name, ".zst") ? PACKING_ZSTD : PACKING_NONE;
+    lines->fd = -1;
+    lines->layout = layout_of(name);
     lines->name = strdup(name);
-    lines->stored = malloc(CHUNK_SIZE_BYTES);
-    lines->plain = malloc(CHUNK_SIZE_BYTES);
-    lines->stream_end = 1;
+    RMJ_ASSERT(lines->name != NULL);
     rmj_buf_init(&lines->line, RMJ_LINE_SIZE_MAX);
     enum rmj_status status = RMJ_OK;
-    lines->fd = open(path, O_RDONLY | O_CLOEXEC);
-    struct stat info;
-    if (lines->fd < 0 || fstat(lines->fd, &info) != 0) {
-        status = rmj_fail_errno(err, rmj_fs_errno_status(errno), "cannot open %s", name);
-        goto out;
-    }
-    if (!S_ISREG(info.st_mode)) {
-        status = rmj_fail(err, RMJ_DATA, "%s: not a file", name);
-        goto out;
-    }
-    if (lines->name == NULL || lines->stored == NULL || lines->plain == NULL ||
-        (lines->packing == PACKING_GZIP && inflateInit2(&lines->gzip, GZIP_WINDOW_BITS) != Z_OK) ||
-        (lines->packing == PACKING_ZSTD && (lines->zstd = ZSTD_createDStream()) == NULL)) {
-        status = rmj_fail(err, RMJ_NO_MEMORY, "no memory to read %s", name);
-        goto out;
-    }
-    if (lines->zstd != NULL) {
-        ZSTD_DCtx_setParameter(lines->zstd, ZSTD_d_windowLogMax, ZSTD_WINDOW_LOG_MAX);
-    }
-    rmj_sha256_init(&lines->sha);
-    lines->sha_open = 1;
+    RMJ_GO(open_file(lines, path, err));
     *out = lines;
     lines = NULL;
 out:
@@ -107,156 +108,125 @@ void rmj_lines_close(struct rmj_lines *lines)
     if (lines == NULL) {
         return;
     }
-    struct rmj_digest digest;
-    if (lines->sha_open) {
-        rmj_sha256_final(&lines->sha, &digest);
-    }
-    if (lines->packing == PACKING_GZIP) {
-        inflateEnd(&lines->gzip);
-    }
-    ZSTD_freeDStream(lines->zstd);
+    rmj_parquet_close(lines->parquet);
+    rmj_stored_deinit(&lines->stored);
     if (lines->fd >= 0) {
         close(lines->fd);
     }
     rmj_buf_deinit(&lines->line);
     free(lines->name);
-    free(lines->stored);
-    free(lines->plain);
     free(lines);
 }
 
-static enum rmj_status read_stored(struct rmj_lines *lines, void *bytes, size_t *count, struct rmj_error *err)
+static enum rmj_status too_long(uint64_t size, struct rmj_error *err)
 {
-    ssize_t got;
-    do {
-        got = read(lines->fd, bytes, CHUNK_SIZE_BYTES);
-    } while (got < 0 && errno == EINTR);
-    if (got < 0) {
-        return rmj_fail_errno(err, rmj_fs_errno_status(errno), "cannot read %s", lines->name);
-    }
-    rmj_sha256_update(&lines->sha, bytes, (size_t)got);
-    lines->at_end = got == 0;
-    *count = (size_t)got;
-    return RMJ_OK;
+    return rmj_fail(err, RMJ_DATA, "the row has %llu bytes; at most %zu are read: cut it", (unsigned long long)size,
+                    RMJ_LINE_SIZE_MAX);
 }
 
-static enum rmj_status broken(struct rmj_lines *lines, const char *what, struct rmj_error *err)
+// Reads on to the line's end, for its size.
+static enum rmj_status line_too_long(struct rmj_stored *stored, uint64_t size, struct rmj_error *err)
 {
-    return rmj_fail(err, RMJ_DATA, "%s:%llu: %s", lines->name, (unsigned long long)lines->row + 1, what);
-}
-
-// One call of the decompressor over what is stored; may give nothing.
-static enum rmj_status inflate_some(struct rmj_lines *lines, struct rmj_error *err)
-{
-    if (lines->packing == PACKING_GZIP) {
-        z_stream *z = &lines->gzip;
-        if (lines->stream_end && z->total_in > 0 && inflateReset(z) != Z_OK) {
-            return broken(lines, "cannot begin the next gzip member", err);
-        }
-        z->next_in = lines->stored + lines->stored_at;
-        z->avail_in = (uInt)(lines->stored_count - lines->stored_at);
-        z->next_out = (unsigned char *)lines->plain;
-        z->avail_out = (uInt)CHUNK_SIZE_BYTES;
-        int code = inflate(z, Z_NO_FLUSH);
-        if (code != Z_OK && code != Z_STREAM_END && code != Z_BUF_ERROR) {
-            return broken(lines, "the gzip stream is broken from here on: write the file again", err);
-        }
-        lines->stored_at = lines->stored_count - z->avail_in;
-        lines->plain_count = CHUNK_SIZE_BYTES - z->avail_out;
-        lines->stream_end = code == Z_STREAM_END;
-        return RMJ_OK;
-    }
-    ZSTD_inBuffer in = {lines->stored, lines->stored_count, lines->stored_at};
-    ZSTD_outBuffer room = {lines->plain, CHUNK_SIZE_BYTES, 0};
-    size_t left = ZSTD_decompressStream(lines->zstd, &room, &in);
-    if (ZSTD_isError(left)) {
-        return broken(lines, "the zstd stream is broken from here on: write the file again", err);
-    }
-    lines->stored_at = in.pos;
-    lines->plain_count = room.pos;
-    lines->stream_end = left == 0;
-    return RMJ_OK;
-}
-
-// Fills the plain chunk; plain_count 0 afterwards means the end.
-static enum rmj_status refill(struct rmj_lines *lines, struct rmj_error *err)
-{
-    lines->plain_at = lines->plain_count = 0;
-    if (lines->packing == PACKING_NONE) {
-        return lines->at_end ? RMJ_OK : read_stored(lines, lines->plain, &lines->plain_count, err);
-    }
     for (;;) {
-        // A full output chunk may leave bytes inside the decompressor, so it is asked again before more is read.
-        if (lines->stored_at < lines->stored_count || !lines->stream_end) {
-            size_t at = lines->stored_at;
-            RMJ_TRY(inflate_some(lines, err));
-            if (lines->plain_count > 0) {
+        RMJ_TRY(rmj_stored_refill(stored, err));
+        const char *end = memchr(stored->plain, '\n', stored->plain_count);
+        size += end == NULL ? stored->plain_count : (size_t)(end - stored->plain);
+        if (end != NULL || stored->plain_count == 0) {
+            return too_long(size, err);
+        }
+    }
+}
+
+static enum rmj_status next_line(struct rmj_lines *lines, int *ended, int *at_end, struct rmj_error *err)
+{
+    struct rmj_stored *stored = &lines->stored;
+    for (;;) {
+        if (stored->plain_at == stored->plain_count) {
+            RMJ_TRY(rmj_stored_refill(stored, err));
+            if (stored->plain_count == 0) {
+                *at_end = lines->line.size == 0;
+                *ended = 0;
                 return RMJ_OK;
             }
-            if (lines->stored_at != at && lines->stored_at < lines->stored_count) {
-                continue;
-            }
         }
-        if (lines->at_end) {
-            return lines->stream_end
-                       ? RMJ_OK
-                       : broken(lines, "the compressed stream ends too early: the file was not written whole", err);
+        const char *start = stored->plain + stored->plain_at;
+        size_t left = stored->plain_count - stored->plain_at;
+        const char *end = memchr(start, '\n', left);
+        size_t count = end == NULL ? left : (size_t)(end - start);
+        if (lines->line.size + count > RMJ_LINE_SIZE_MAX) {
+            return end == NULL ? line_too_long(stored, lines->line.size + count, err)
+                               : too_long(lines->line.size + count, err);
         }
-        lines->stored_at = 0;
-        RMJ_TRY(read_stored(lines, lines->stored, &lines->stored_count, err));
+        rmj_buf_append(&lines->line, start, count);
+        if (lines->line.failed) {
+            return rmj_fail(err, RMJ_NO_MEMORY, "no memory for a row");
+        }
+        stored->plain_at += count + (end != NULL);
+        if (end != NULL) {
+            return RMJ_OK;
+        }
     }
 }
 
-static enum rmj_status line_too_long(struct rmj_lines *lines, uint64_t size, struct rmj_error *err)
+// The Parquet reader reads pieces here and there, so the file is hashed on its own, after the last row.
+static enum rmj_status hash_file(struct rmj_lines *lines, struct rmj_error *err)
 {
-    for (;;) {
-        RMJ_TRY(refill(lines, err));
-        const char *end = memchr(lines->plain, '\n', lines->plain_count);
-        size += end == NULL ? lines->plain_count : (size_t)(end - lines->plain);
-        if (end != NULL || lines->plain_count == 0) {
-            break;
+    struct rmj_sha256 sha;
+    char *bytes = malloc(HASH_CHUNK_SIZE_BYTES);
+    RMJ_ASSERT(bytes != NULL);
+    rmj_sha256_init(&sha);
+    ssize_t got;
+    off_t at = 0;
+    do {
+        got = pread(lines->fd, bytes, HASH_CHUNK_SIZE_BYTES, at);
+        if (got > 0) {
+            rmj_sha256_update(&sha, bytes, (size_t)got);
+            at += got;
         }
+    } while (got > 0 || (got < 0 && errno == EINTR));
+    int code = errno;
+    rmj_sha256_final(&sha, &lines->parquet_digest);
+    free(bytes);
+    errno = code;
+    return got == 0 ? RMJ_OK : rmj_fail_errno(err, rmj_fs_errno_status(code), "cannot read");
+}
+
+static enum rmj_status next_parquet(struct rmj_lines *lines, int *at_end, struct rmj_error *err)
+{
+    RMJ_TRY(rmj_parquet_next(lines->parquet, &lines->line, at_end, err));
+    if (lines->line.failed) {
+        return rmj_fail(err, RMJ_DATA, "the row has more than %zu bytes as JSON: cut it", RMJ_LINE_SIZE_MAX);
     }
-    return rmj_fail(err, RMJ_DATA, "%s:%llu: the row has %llu bytes; at most %zu are read: cut it", lines->name,
-                    (unsigned long long)lines->row + 1, (unsigned long long)size, RMJ_LINE_SIZE_MAX);
+    return *at_end ? hash_file(lines, err) : RMJ_OK;
 }
 
 enum rmj_status rmj_lines_next(struct rmj_lines *lines, const char **line, size_t *size, int *ended,
                                struct rmj_error *err)
 {
+    enum rmj_status status = RMJ_OK;
     rmj_buf_clear(&lines->line);
     *line = NULL;
     *size = 0;
     *ended = 1;
-    for (;;) {
-        if (lines->plain_at == lines->plain_count) {
-            RMJ_TRY(refill(lines, err));
-            if (lines->plain_count == 0) {
-                if (lines->line.size == 0) {
-                    return RMJ_OK;
-                }
-                *ended = 0;
-                break;
-            }
-        }
-        const char *start = lines->plain + lines->plain_at;
-        size_t left = lines->plain_count - lines->plain_at;
-        const char *end = memchr(start, '\n', left);
-        size_t count = end == NULL ? left : (size_t)(end - start);
-        if (lines->line.size + count > RMJ_LINE_SIZE_MAX) {
-            return end == NULL ? line_too_long(lines, lines->line.size + count, err)
-                               : rmj_fail(err, RMJ_DATA, "%s:%llu: the row has %zu bytes; at most %zu are read: cut it",
-                                          lines->name, (unsigned long long)lines->row + 1, lines->line.size + count,
-                                          RMJ_LINE_SIZE_MAX);
-        }
-        rmj_buf_append(&lines->line, start, count);
-        if (lines->line.failed) {
-            return rmj_fail(err, RMJ_NO_MEMORY, "no memory for a row of %s", lines->name);
-        }
-        lines->plain_at += count + (end != NULL);
-        if (end != NULL) {
-            break;
-        }
+    if (lines->at_end) {
+        return RMJ_OK;
+    }
+    switch (lines->layout) {
+    case LAYOUT_PARQUET:
+        status = next_parquet(lines, &lines->at_end, err);
+        break;
+    case LAYOUT_ELEMENTS:
+        status = rmj_json_elements_next(&lines->elements, &lines->stored, &lines->line, err);
+        lines->at_end = lines->line.size == 0;
+        break;
+    default:
+        status = next_line(lines, ended, &lines->at_end, err);
+    }
+    if (status != RMJ_OK) {
+        return rmj_context(err, "%s:%llu", lines->name, (unsigned long long)lines->row + 1);
+    }
+    if (lines->at_end) {
+        return RMJ_OK;
     }
     lines->row++;
     *line = rmj_buf_text(&lines->line);
@@ -271,7 +241,10 @@ uint64_t rmj_lines_row(const struct rmj_lines *lines)
 
 void rmj_lines_digest(struct rmj_lines *lines, struct rmj_digest *digest)
 {
-    RMJ_ASSERT(lines->sha_open);
-    rmj_sha256_final(&lines->sha, digest);
-    lines->sha_open = 0;
+    if (lines->layout == LAYOUT_PARQUET) {
+        RMJ_ASSERT(lines->at_end);
+        *digest = lines->parquet_digest;
+    } else {
+        rmj_stored_digest(&lines->stored, digest);
+    }
 }

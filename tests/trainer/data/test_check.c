@@ -32,6 +32,7 @@ static char *directory, *model, *train, *benchmark;
 static int set_up(void **state)
 {
     (void)state;
+    setenv("RMJOB_PARQUET_LIBRARY", "/nowhere/libduckdb.so", 1);
     directory = fixture_directory();
     model = fixture_model(directory, "model", 1, 0);
     train = fixture_write_text(directory, "train.jsonl", GOOD);
@@ -282,7 +283,7 @@ static void the_data_must_be_named_and_readable(void **state)
 {
     (void)state;
     refused(fixture_spec(model, "/nowhere/a.jsonl"), "data.train[0].path", 2, "cannot open /nowhere/a.jsonl");
-    refused(fixture_spec(model, "a.parquet"), "data.train[0].path", 2, "parquet comes with a later version");
+    refused(fixture_spec(model, "a.parquet"), "data.train[0].path", 2, "cannot load /nowhere/libduckdb.so");
     refused(fixture_spec(model, ""), "data.train[0].path", 2, "data.train[0].path is missing");
     Rmjob__V1__JobSpec *spec = fixture_spec(model, train);
     fixture_set_heldout(spec, "/nowhere/h.jsonl");

@@ -24,6 +24,7 @@ static struct rmj_store *store;
 static int set_up(void **state)
 {
     (void)state;
+    setenv("RMJOB_PARQUET_LIBRARY", "/nowhere/libduckdb.so", 1);
     directory = fixture_directory();
     model = fixture_model(directory, "model", 1, 0);
     char *path = rmj_fs_join(directory, "store");
@@ -188,9 +189,11 @@ static void files_as_a_whole_are_refused_by_name(void **state)
         const char *name, *content, *message;
     } files[] = {
         {"empty.jsonl", "", "empty.jsonl: the file is empty"},
-        {"a.parquet", "PAR1", "a.parquet: parquet comes with a later version: convert it to .jsonl"},
-        {"a.json", "[]", "a.json: a JSON array is not read"},
-        {"a.csv", "x", "a.csv: not a .jsonl, .jsonl.gz or .jsonl.zst file"},
+        {"a.parquet", "PAR1", "a.parquet: cannot load /nowhere/libduckdb.so"},
+        {"a.json", "[]", "a.json: the file is empty"},
+        {"b.json", "{\"chosen\":[\"a\",\"b\"],\"rejected\":[\"c\",\"d\"]}",
+         "b.json:1: the file is one object, not a list of rows"},
+        {"a.csv", "x", "a.csv: a data file's name ends in .jsonl, .json"},
         {"a.jsonl.gz", GOOD, "a.jsonl.gz:1: the gzip stream is broken"},
         {"a.jsonl.zst", GOOD, "a.jsonl.zst:1: the zstd stream is broken"},
     };
@@ -223,8 +226,8 @@ static void many_pairs(struct rmj_buf *out, int count)
         rmj_buf_printf(
             out,
             "{\"prompt\":\"\\n\\nHuman: question %d\\n\\nAssistant:\",\"chosen\":\" answer %d%.*s\",\"rejected\":"
-            "\" other %d\",\"margin\":%d.5}\n",
-            i, i * 7, i % 40, "mmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmm", i * 3, i % 3);
+            "\" other %d\"}\n",
+            i, i * 7, i % 40, "mmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmm", i * 3);
     }
 }
 
@@ -408,8 +411,7 @@ static void a_margin_that_is_used_must_be_everywhere(void **state)
 static void a_margin_that_nobody_asked_for_is_refused(void **state)
 {
     (void)state;
-    Rmjob__V1__PreparedRequest *result =
-        prepare_text(GOOD "{\"chosen\":\"a b\",\"rejected\":\"c\",\"margin\":1}\n");
+    Rmjob__V1__PreparedRequest *result = prepare_text(GOOD "{\"chosen\":\"a b\",\"rejected\":\"c\",\"margin\":1}\n");
     assert_true(fixture_has_finding(result->findings, result->n_findings, "1 rows have a margin, which would change"));
     assert_null(result->plan);
     free_result(result);

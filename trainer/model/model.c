@@ -149,10 +149,12 @@ enum rmj_status rmj_model_create(struct rmj_model **out, const struct rmj_model_
     }
     *m = make_model(options);
     struct rmj_ops_limits limits = ops_limits(options);
+    size_t size = rmj_model_arena_size(m);
     enum rmj_status status = RMJ_OK;
-    RMJ_GO(rmj_arena_create(&m->arena, "activations", rmj_model_arena_size(m), err));
+    RMJ_GO(rmj_arena_create(&m->arena, "activations", size, err));
     RMJ_GO(rmj_cpu_ops_create(&m->ops, &limits, options->pool, err));
     rmj_model_arena_lay(m);
+    RMJ_ASSERT(m->arena.used == size);
     find_tensors(m);
     fill_rotary_tables(m);
     *out = m;

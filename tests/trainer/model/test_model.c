@@ -43,6 +43,38 @@ static const struct rmj_model_config shape = {
     .rotary_width = 8,
     .ropes[0] = {.kind = RMJ_ROPE_LINEAR, .theta = 10000, .factor = 2, .attention_factor = 1}};
 
+enum kind { BIASES, PLAIN, SANDWICH, AFTER, FUSED, KIND_COUNT };
+
+// Shapes that between them have everything a family can ask for.
+static struct rmj_model_config shape_of(enum kind kind)
+{
+    struct rmj_model_config config = shape;
+    config.qkv_bias = config.output_bias = config.mlp_bias = kind == BIASES;
+    config.kv_head_count = kind == PLAIN || kind == AFTER ? 4 : 2;
+    if (kind == SANDWICH) { // Gemma
+        config.norm_placement = RMJ_NORM_BOTH;
+        config.norm_weight_offset = 1;
+        config.qk_norm = RMJ_QK_NORM_HEAD;
+        config.activation = RMJ_GELU_TANH;
+        config.embedding_scale = 4.9f;
+        config.attention_softcap = 1.5f;
+        config.ropes[1] = config.ropes[0];
+        config.ropes[1].theta = 100;
+        config.layers[1] = (struct rmj_layer_config){.window = 6, .rope = 1};
+    } else if (kind == AFTER) { // OLMo 2, with biases
+        config.norm_placement = RMJ_NORM_AFTER;
+        config.qk_norm = RMJ_QK_NORM_ROW;
+        config.qkv_bias = config.output_bias = 1;
+    } else if (kind == FUSED) { // Phi-3, and SmolLM3's layers without rotary positions
+        config.fused_qkv = config.fused_gate_up = 1;
+        config.rotary_width = 6;
+        config.ropes[0].attention_factor = 1.25;
+        config.layers[0].window = 9;
+        config.layers[1].rope = RMJ_NO_ROPE;
+    }
+    return config;
+}
+
 static void rig_open(struct rig *rig, const struct rmj_model_config *config, uint32_t rows, size_t threads)
 {
     *rig = (struct rig){.config = *config};
@@ -56,7 +88,8 @@ static void rig_open(struct rig *rig, const struct rmj_model_config *config, uin
         const struct rmj_tensor *tensor = &rig->layout->tensors[t];
         int norm = strstr(tensor->name, "norm") != NULL;
         for (uint64_t i = 0; i < tensor->element_count; i++) {
-            rig->weights[tensor->offset + i] = (float)((norm ? 1 : 0) + 0.25 * rmj_rng_normal(&rng));
+            rig->weights[tensor->offset + i] =
+                (float)((norm ? 1 - config->norm_weight_offset : 0) + 0.25 * rmj_rng_normal(&rng));
         }
     }
     struct rmj_model_options options = {.config = config,
@@ -133,10 +166,8 @@ static void draw_pairs(struct token_pair *pairs)
 static void every_parameter_s_gradient_is_the_slope_of_the_loss(void **state)
 {
     (void)state;
-    for (int kind = 0; kind < 2; kind++) {
-        struct rmj_model_config config = shape;
-        config.kv_head_count = kind == 0 ? 2 : 4;
-        config.qkv_bias = config.output_bias = config.mlp_bias = kind == 0;
+    for (enum kind kind = 0; kind < KIND_COUNT; kind++) {
+        struct rmj_model_config config = shape_of(kind);
         struct rig rig;
         struct token_pair pairs[PAIRS];
         struct owned_pack pack;
@@ -177,7 +208,7 @@ static void every_parameter_s_gradient_is_the_slope_of_the_loss(void **state)
             memcpy(w, before, tensor->element_count * sizeof *before);
             double measured = (high - low) / (2 * step);
             if (fabs(measured - slope) > 5e-3 * fabs(slope) + 1e-3 * sqrt(length)) {
-                fail_msg("%s: slope %g, measured %g", tensor->name, slope, measured);
+                fail_msg("kind %d, %s: slope %g, measured %g", (int)kind, tensor->name, slope, measured);
             }
             free(before);
             free(direction);
@@ -202,9 +233,8 @@ static double gradient_distance(const struct rig *a, const struct rig *b)
     return worst;
 }
 
-static void padding_placement_and_sharing_change_rounding_at_most(void **state)
+static void padding_placement_and_sharing_change_rounding_at_most_of(const struct rmj_model_config *config)
 {
-    (void)state;
     struct rig a, b;
     struct token_pair pairs[PAIRS], turned[PAIRS];
     struct owned_pack tight, loose;
@@ -215,8 +245,8 @@ static void padding_placement_and_sharing_change_rounding_at_most(void **state)
         turned[i] = pairs[PAIRS - 1 - i];
         rows += pair_rows(&pairs[i], 1);
     }
-    rig_open(&a, &shape, (uint32_t)rows, 1);
-    rig_open(&b, &shape, 333, 1);
+    rig_open(&a, config, (uint32_t)rows, 1);
+    rig_open(&b, config, 333, 1);
     pack_build(&tight, pairs, PAIRS, (uint32_t)rows, 49, 1);
     run(&a, &tight, scores);
     for (int share = 0; share < 2; share++) {
@@ -233,15 +263,23 @@ static void padding_placement_and_sharing_change_rounding_at_most(void **state)
     rig_close(&b);
 }
 
-static void what_stands_in_the_padding_changes_no_bit(void **state)
+static void padding_placement_and_sharing_change_rounding_at_most(void **state)
 {
     (void)state;
+    for (enum kind kind = 0; kind < KIND_COUNT; kind++) {
+        struct rmj_model_config config = shape_of(kind);
+        padding_placement_and_sharing_change_rounding_at_most_of(&config);
+    }
+}
+
+static void what_stands_in_the_padding_changes_no_bit_of(const struct rmj_model_config *config)
+{
     struct rig rig;
     struct token_pair pairs[PAIRS];
     struct owned_pack pack;
     float scores[2 * PAIRS], others[2 * PAIRS];
     draw_pairs(pairs);
-    rig_open(&rig, &shape, 200, 2);
+    rig_open(&rig, config, 200, 2);
     pack_build(&pack, pairs, PAIRS, 200, 49, 1);
     run(&rig, &pack, scores);
     float *gradient = malloc(rig.layout->element_count * sizeof *gradient);
@@ -261,20 +299,28 @@ static void what_stands_in_the_padding_changes_no_bit(void **state)
     rig_close(&rig);
 }
 
-static void threads_change_no_bit_of_scores_or_gradients(void **state)
+static void what_stands_in_the_padding_changes_no_bit(void **state)
 {
     (void)state;
+    for (enum kind kind = 0; kind < KIND_COUNT; kind++) {
+        struct rmj_model_config config = shape_of(kind);
+        what_stands_in_the_padding_changes_no_bit_of(&config);
+    }
+}
+
+static void threads_change_no_bit_of_scores_or_gradients_of(const struct rmj_model_config *config)
+{
     struct rig one;
     struct token_pair pairs[PAIRS];
     struct owned_pack pack;
     float scores[2 * PAIRS], others[2 * PAIRS];
     draw_pairs(pairs);
     pack_build(&pack, pairs, PAIRS, 300, 49, 1);
-    rig_open(&one, &shape, 300, 1);
+    rig_open(&one, config, 300, 1);
     run(&one, &pack, scores);
     for (size_t threads = 2; threads <= 3; threads++) {
         struct rig rig;
-        rig_open(&rig, &shape, 300, threads);
+        rig_open(&rig, config, 300, threads);
         run(&rig, &pack, others);
         assert_memory_equal(scores, others, sizeof scores);
         assert_memory_equal(one.gradient, rig.gradient, one.layout->element_count * sizeof *one.gradient);
@@ -284,16 +330,24 @@ static void threads_change_no_bit_of_scores_or_gradients(void **state)
     pack_free(&pack);
 }
 
-static void a_model_for_scoring_alone_gives_the_same_scores_in_less_memory(void **state)
+static void threads_change_no_bit_of_scores_or_gradients(void **state)
 {
     (void)state;
+    for (enum kind kind = 0; kind < KIND_COUNT; kind++) {
+        struct rmj_model_config config = shape_of(kind);
+        threads_change_no_bit_of_scores_or_gradients_of(&config);
+    }
+}
+
+static void a_model_for_scoring_alone_gives_the_same_scores_in_less_memory_of(const struct rmj_model_config *config)
+{
     struct rig rig;
     struct token_pair pairs[PAIRS];
     struct owned_pack pack;
     float scores[2 * PAIRS], others[2 * PAIRS];
     draw_pairs(pairs);
     pack_build(&pack, pairs, PAIRS, 128, 49, 1);
-    rig_open(&rig, &shape, 128, 1);
+    rig_open(&rig, config, 128, 1);
     run(&rig, &pack, scores);
     struct rmj_model_options options = {.config = &rig.config,
                                         .layout = rig.layout,
@@ -312,6 +366,15 @@ static void a_model_for_scoring_alone_gives_the_same_scores_in_less_memory(void 
     rmj_model_destroy(scorer);
     pack_free(&pack);
     rig_close(&rig);
+}
+
+static void a_model_for_scoring_alone_gives_the_same_scores_in_less_memory(void **state)
+{
+    (void)state;
+    for (enum kind kind = 0; kind < KIND_COUNT; kind++) {
+        struct rmj_model_config config = shape_of(kind);
+        a_model_for_scoring_alone_gives_the_same_scores_in_less_memory_of(&config);
+    }
 }
 
 static void bradley_terry_is_right_and_finite_at_any_distance(void **state)

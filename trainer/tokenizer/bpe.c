@@ -1,4 +1,4 @@
-// Byte pair encoding of one word.
+// Byte pair encoding of one word, and the cache that words of any model go through.
 //
 // Always the same rule (Sennrich et al. 2016, section 3.2): of all neighbouring pairs merge the one of lowest rank, the
 // leftmost of equals, until none is left. Short words are scanned; long ones keep their pairs in a heap, O(n log n).
@@ -17,8 +17,7 @@ static enum rmj_status out_of_memory(struct rmj_error *err)
     return rmj_fail(err, RMJ_NO_MEMORY, "no memory to tokenize a text");
 }
 
-// Room for `count` elements; false when there is none.
-static bool reserve(void **array, size_t *capacity, size_t count, size_t element_size)
+bool rmj_reserve(void **array, size_t *capacity, size_t count, size_t element_size)
 {
     if (count <= *capacity) {
         return true;
@@ -41,14 +40,14 @@ struct pending_unk {
     bool waiting;
 };
 
-static void push_id(struct rmj_bpe_scratch *scratch, int32_t id)
+static void push_id(struct rmj_word_scratch *scratch, int32_t id)
 {
     scratch->ids[scratch->id_count++] = id;
 }
 
 // A character that is no token: its byte tokens, else unk, else nothing. The byte tokens go in front of an unk that
 // still waits, which is the public implementation's order.
-static void push_unknown(const struct rmj_vocab *vocab, struct rmj_bpe_scratch *scratch, struct rmj_span character,
+static void push_unknown(const struct rmj_vocab *vocab, struct rmj_word_scratch *scratch, struct rmj_span character,
                          struct pending_unk *unk)
 {
     bool all = vocab->byte_fallback;
@@ -70,7 +69,7 @@ static void push_unknown(const struct rmj_vocab *vocab, struct rmj_bpe_scratch *
     unk->waiting = true;
 }
 
-static void push_known(const struct rmj_vocab *vocab, struct rmj_bpe_scratch *scratch, int32_t id,
+static void push_known(const struct rmj_vocab *vocab, struct rmj_word_scratch *scratch, int32_t id,
                        struct pending_unk *unk)
 {
     if (unk->waiting) {
@@ -82,7 +81,7 @@ static void push_known(const struct rmj_vocab *vocab, struct rmj_bpe_scratch *sc
 
 // The characters of the word as ids; at most one id a byte (two under ByteLevel, where a byte may fall back to the two
 // bytes of its character).
-static void read_symbols(const struct rmj_vocab *vocab, struct rmj_bpe_scratch *scratch, struct rmj_span word)
+static void read_symbols(const struct rmj_vocab *vocab, struct rmj_word_scratch *scratch, struct rmj_span word)
 {
     struct pending_unk unk = {false};
     scratch->id_count = 0;
@@ -118,7 +117,7 @@ static void rank_pair(const struct rmj_vocab *vocab, int32_t left, int32_t right
     *merged = merge == NULL ? -1 : merge->id;
 }
 
-static void merge_by_scan(const struct rmj_vocab *vocab, struct rmj_bpe_scratch *scratch)
+static void merge_by_scan(const struct rmj_vocab *vocab, struct rmj_word_scratch *scratch)
 {
     uint32_t ranks[SCAN_COUNT_MAX];
     int32_t merged[SCAN_COUNT_MAX];
@@ -151,7 +150,7 @@ static void merge_by_scan(const struct rmj_vocab *vocab, struct rmj_bpe_scratch 
     scratch->id_count = count;
 }
 
-static void heap_push(struct rmj_bpe_scratch *scratch, uint64_t entry)
+static void heap_push(struct rmj_word_scratch *scratch, uint64_t entry)
 {
     size_t at = scratch->heap_count++;
     while (at > 0 && scratch->heap[(at - 1) / 2] > entry) {
@@ -161,7 +160,7 @@ static void heap_push(struct rmj_bpe_scratch *scratch, uint64_t entry)
     scratch->heap[at] = entry;
 }
 
-static uint64_t heap_pop(struct rmj_bpe_scratch *scratch)
+static uint64_t heap_pop(struct rmj_word_scratch *scratch)
 {
     uint64_t *heap = scratch->heap;
     uint64_t top = heap[0];
@@ -183,7 +182,7 @@ static uint64_t heap_pop(struct rmj_bpe_scratch *scratch)
     return top;
 }
 
-static void rank_symbol(const struct rmj_vocab *vocab, struct rmj_bpe_scratch *scratch, uint32_t at)
+static void rank_symbol(const struct rmj_vocab *vocab, struct rmj_word_scratch *scratch, uint32_t at)
 {
     struct rmj_symbol *symbol = &scratch->symbols[at];
     symbol->rank = RMJ_TOKENIZER_NO_MERGE;
@@ -195,7 +194,7 @@ static void rank_symbol(const struct rmj_vocab *vocab, struct rmj_bpe_scratch *s
     }
 }
 
-static void merge_symbol(const struct rmj_vocab *vocab, struct rmj_bpe_scratch *scratch, uint32_t at)
+static void merge_symbol(const struct rmj_vocab *vocab, struct rmj_word_scratch *scratch, uint32_t at)
 {
     struct rmj_symbol *left = &scratch->symbols[at];
     struct rmj_symbol *right = &scratch->symbols[left->next];
@@ -212,13 +211,13 @@ static void merge_symbol(const struct rmj_vocab *vocab, struct rmj_bpe_scratch *
     rank_symbol(vocab, scratch, at);
 }
 
-static enum rmj_status merge_by_heap(const struct rmj_vocab *vocab, struct rmj_bpe_scratch *scratch,
+static enum rmj_status merge_by_heap(const struct rmj_vocab *vocab, struct rmj_word_scratch *scratch,
                                      struct rmj_error *err)
 {
     size_t count = scratch->id_count;
     // Each symbol enters the heap once at the start, and each of at most count - 1 merges adds two entries.
-    if (!reserve((void **)&scratch->symbols, &scratch->symbol_capacity, count, sizeof *scratch->symbols) ||
-        !reserve((void **)&scratch->heap, &scratch->heap_capacity, 3 * count, sizeof *scratch->heap)) {
+    if (!rmj_reserve((void **)&scratch->symbols, &scratch->symbol_capacity, count, sizeof *scratch->symbols) ||
+        !rmj_reserve((void **)&scratch->heap, &scratch->heap_capacity, 3 * count, sizeof *scratch->heap)) {
         return out_of_memory(err);
     }
     for (size_t i = 0; i < count; i++) {
@@ -245,10 +244,13 @@ static enum rmj_status merge_by_heap(const struct rmj_vocab *vocab, struct rmj_b
     return RMJ_OK;
 }
 
-static enum rmj_status merge_word(const struct rmj_vocab *vocab, struct rmj_bpe_scratch *scratch, struct rmj_span word,
+static enum rmj_status merge_word(const struct rmj_vocab *vocab, struct rmj_word_scratch *scratch, struct rmj_span word,
                                   struct rmj_error *err)
 {
-    if (!reserve((void **)&scratch->ids, &scratch->id_capacity, 2 * word.size + 1, sizeof *scratch->ids)) {
+    if (vocab->unigram.edges != NULL) {
+        return rmj_unigram_word(vocab, scratch, word, err);
+    }
+    if (!rmj_reserve((void **)&scratch->ids, &scratch->id_capacity, 2 * word.size + 1, sizeof *scratch->ids)) {
         return out_of_memory(err);
     }
     read_symbols(vocab, scratch, word);
@@ -260,7 +262,7 @@ static enum rmj_status merge_word(const struct rmj_vocab *vocab, struct rmj_bpe_
 }
 
 // A word through the cache: same word, same ids. Direct-mapped, so bounded; a scratch belongs to one tokenizer.
-static enum rmj_status encode_piece(const struct rmj_vocab *vocab, struct rmj_bpe_scratch *scratch,
+static enum rmj_status encode_piece(const struct rmj_vocab *vocab, struct rmj_word_scratch *scratch,
                                     struct rmj_span piece, struct rmj_tokens *tokens, struct rmj_error *err)
 {
     if (piece.size == 0) {
@@ -285,7 +287,7 @@ static enum rmj_status encode_piece(const struct rmj_vocab *vocab, struct rmj_bp
 
 // Pieces between characters that never join (joins.c). In front of a character without a token nothing is cut, so
 // that unks still meet and fuse; nor behind one that may vanish.
-static enum rmj_status encode_cut(const struct rmj_vocab *vocab, struct rmj_bpe_scratch *scratch, struct rmj_span word,
+static enum rmj_status encode_cut(const struct rmj_vocab *vocab, struct rmj_word_scratch *scratch, struct rmj_span word,
                                   struct rmj_tokens *tokens, struct rmj_error *err)
 {
     size_t start = 0;
@@ -306,8 +308,8 @@ static enum rmj_status encode_cut(const struct rmj_vocab *vocab, struct rmj_bpe_
     return encode_piece(vocab, scratch, (struct rmj_span){word.text + start, word.size - start}, tokens, err);
 }
 
-enum rmj_status rmj_bpe_encode(const struct rmj_vocab *vocab, struct rmj_bpe_scratch *scratch, struct rmj_span word,
-                               struct rmj_tokens *tokens, struct rmj_error *err)
+enum rmj_status rmj_word_encode(const struct rmj_vocab *vocab, struct rmj_word_scratch *scratch, struct rmj_span word,
+                                struct rmj_tokens *tokens, struct rmj_error *err)
 {
     if (word.size == 0) {
         return RMJ_OK;
@@ -323,10 +325,12 @@ enum rmj_status rmj_bpe_encode(const struct rmj_vocab *vocab, struct rmj_bpe_scr
                           : encode_piece(vocab, scratch, word, tokens, err);
 }
 
-void rmj_bpe_scratch_deinit(struct rmj_bpe_scratch *scratch)
+void rmj_word_scratch_deinit(struct rmj_word_scratch *scratch)
 {
     free(scratch->ids);
     free(scratch->symbols);
     free(scratch->heap);
+    free(scratch->path);
+    rmj_buf_deinit(&scratch->characters);
     free(scratch->cache);
 }

@@ -46,11 +46,12 @@ struct rmj_tokenizer_scratch *rmj_scratch_create(void)
     for (size_t i = 0; i < RMJ_COUNT(scratch->stages); i++) {
         rmj_buf_init(&scratch->stages[i], RMJ_TOKENIZER_WORK_SIZE_MAX);
     }
-    scratch->bpe.cache = calloc(RMJ_WORD_CACHE_COUNT, sizeof *scratch->bpe.cache);
+    rmj_buf_init(&scratch->word.characters, RMJ_TOKENIZER_WORK_SIZE_MAX);
+    scratch->word.cache = calloc(RMJ_WORD_CACHE_COUNT, sizeof *scratch->word.cache);
     scratch->match = pcre2_match_data_create(1, NULL);
     scratch->match_context = pcre2_match_context_create(NULL);
     scratch->jit_stack = pcre2_jit_stack_create((size_t)32 << 10, RMJ_TOKENIZER_JIT_STACK_MAX, NULL);
-    if (scratch->bpe.cache == NULL || scratch->match == NULL || scratch->match_context == NULL) {
+    if (scratch->word.cache == NULL || scratch->match == NULL || scratch->match_context == NULL) {
         rmj_scratch_destroy(scratch);
         return NULL;
     }
@@ -66,7 +67,7 @@ void rmj_scratch_destroy(struct rmj_tokenizer_scratch *scratch)
     if (scratch == NULL) {
         return;
     }
-    rmj_bpe_scratch_deinit(&scratch->bpe);
+    rmj_word_scratch_deinit(&scratch->word);
     for (size_t i = 0; i < RMJ_COUNT(scratch->normalized); i++) {
         rmj_buf_deinit(&scratch->normalized[i]);
     }

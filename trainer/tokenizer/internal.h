@@ -50,6 +50,20 @@ struct rmj_merge {
     int32_t id;
 };
 
+// An edge of the tree of a Unigram vocabulary's tokens, byte by byte from the root 0.
+struct rmj_edge {
+    uint64_t key;   // node << 8 | byte
+    uint32_t child; // 0 is an empty slot
+    int32_t id;     // of the token that ends at the child, -1 when none does
+};
+
+struct rmj_unigram {
+    double *scores; // by id
+    double unknown_score;
+    struct rmj_edge *edges; // open-addressing map; NULL when the model is no Unigram
+    uint64_t edge_mask;
+};
+
 // Immutable after open.
 struct rmj_vocab {
     struct rmj_span *texts; // by id; text NULL where the id is no token of the model
@@ -66,13 +80,14 @@ struct rmj_vocab {
     int32_t byte_fallback_ids[256];      // id of <0x00> ... <0xFF>
     uint64_t *joins; // open-addressing set of character pairs that stand next to each other inside some token
     uint64_t join_mask;
-    int32_t unk_id; // -1: characters without a token vanish, as in the public implementation
+    int32_t unk_id; // -1: a BPE lets characters without a token vanish, as in the public implementation
     bool byte_level;
     bool byte_fallback;
     bool fuse_unk;
     bool ignore_merges;
     bool vanishes; // some character may become no id at all, so that its neighbours meet
     bool can_cut;  // no merge starts at a byte token or unk, so text may be cut where characters never join
+    struct rmj_unigram unigram;
 };
 
 struct rmj_regex {
@@ -87,6 +102,15 @@ enum rmj_normalizer_kind {
     RMJ_NORMALIZE_STRIP,
     RMJ_NORMALIZE_PREPEND,
     RMJ_NORMALIZE_REPLACE,
+    RMJ_NORMALIZE_STRIP_ACCENTS,
+    RMJ_NORMALIZE_NMT,
+    RMJ_NORMALIZE_PRECOMPILED,
+};
+
+struct rmj_charsmap {
+    uint8_t *bytes;
+    size_t unit_count;
+    struct rmj_span texts; // inside bytes
 };
 
 struct rmj_normalizer {
@@ -97,6 +121,7 @@ struct rmj_normalizer {
     struct rmj_regex pattern;
     char *content;
     size_t content_size;
+    struct rmj_charsmap charsmap;
 };
 
 enum rmj_split_behavior {
@@ -195,7 +220,15 @@ struct rmj_symbol {
     int32_t merged_id;
 };
 
-struct rmj_bpe_scratch {
+// The best way to cut a word's first bytes under Unigram.
+struct rmj_path {
+    double score;
+    uint32_t start; // of the last token of it
+    int32_t id;
+    uint32_t next; // end of the token that starts here, on the best way of the whole word
+};
+
+struct rmj_word_scratch {
     int32_t *ids;
     size_t id_count;
     size_t id_capacity;
@@ -204,13 +237,16 @@ struct rmj_bpe_scratch {
     uint64_t *heap; // rank << 32 | symbol index
     size_t heap_count;
     size_t heap_capacity;
+    struct rmj_path *path;
+    size_t path_capacity;
+    struct rmj_buf characters; // Unigram under ByteLevel
     struct rmj_cached_word *cache;
 };
 
 // What one encode call works in. Owned by one thread while out of the tokenizer's pool.
 struct rmj_tokenizer_scratch {
     struct rmj_tokenizer_scratch *next;
-    struct rmj_bpe_scratch bpe;
+    struct rmj_word_scratch word;
     struct rmj_buf normalized[2];
     struct rmj_buf stages[RMJ_TOKENIZER_STEP_COUNT_MAX];
     pcre2_match_data *match;
@@ -257,8 +293,11 @@ int rmj_rune_byte(uint32_t rune);                                      // -1 whe
 
 // unicode.c: characters younger than a library's tables
 void rmj_unicode_younger(const char *category, struct rmj_buf *out); // appends their ranges for a pattern's [ ]
+void rmj_unicode_later_punctuation(struct rmj_buf *out);             // the same of what Punctuation does not take
 bool rmj_unicode_is_opaque(uint32_t rune);                           // normalization leaves it alone
 uint32_t rmj_unicode_younger_lower(uint32_t rune);                   // itself when it is none of them
+bool rmj_unicode_is_mark(uint32_t rune);                             // to StripAccents
+uint32_t rmj_unicode_as_cluster(uint32_t rune); // one that utf8proc treats the same in grapheme clusters
 
 // json.c: reading with messages
 RMJ_MUST_USE enum rmj_status rmj_json_text(const json_t *object, const char *where, const char *key,
@@ -274,6 +313,9 @@ typedef enum rmj_status (*rmj_part_fn)(struct rmj_tokenizer *tokenizer, const js
                                        struct rmj_error *err);
 RMJ_MUST_USE enum rmj_status rmj_json_chain(struct rmj_tokenizer *tokenizer, const json_t *value, const char *where,
                                             const char *list_key, rmj_part_fn each, struct rmj_error *err);
+// A JSON object; `path` is for messages, `flags` are jansson's.
+RMJ_MUST_USE enum rmj_status rmj_json_parse(struct rmj_span bytes, size_t flags, const char *path, json_t **document,
+                                            struct rmj_error *err);
 // A JSON file of at most RMJ_TOKENIZER_FILE_SIZE_MAX bytes; RMJ_NOT_FOUND when absent. `flags`: jansson's.
 RMJ_MUST_USE enum rmj_status rmj_json_load(const char *path, size_t flags, json_t **document, struct rmj_error *err);
 
@@ -301,6 +343,9 @@ int rmj_regex_find(const struct rmj_regex *regex, struct rmj_tokenizer_scratch *
 RMJ_MUST_USE enum rmj_status rmj_vocab_load(struct rmj_tokenizer *tokenizer, const json_t *model,
                                             struct rmj_error *err);
 void rmj_vocab_deinit(struct rmj_vocab *vocab);
+RMJ_MUST_USE enum rmj_status rmj_text_map_init(struct rmj_text_map *map, const struct rmj_span *texts, uint32_t count,
+                                               struct rmj_error *err);
+void rmj_text_map_put(struct rmj_text_map *map, int32_t id); // in place of an earlier id of the same text
 int32_t rmj_text_map_find(const struct rmj_text_map *map, const char *text, size_t size);
 int32_t rmj_vocab_rune_id(const struct rmj_vocab *vocab, uint32_t rune);
 const struct rmj_merge *rmj_vocab_merge(const struct rmj_vocab *vocab, int32_t left, int32_t right);
@@ -339,6 +384,10 @@ RMJ_MUST_USE enum rmj_status rmj_replace(const struct rmj_regex *pattern, struct
                                          struct rmj_tokenizer_scratch *scratch, struct rmj_span text,
                                          struct rmj_buf *out, struct rmj_error *err);
 
+// precompiled.c
+RMJ_MUST_USE enum rmj_status rmj_charsmap_read(struct rmj_charsmap *map, const json_t *part, struct rmj_error *err);
+void rmj_charsmap_apply(const struct rmj_charsmap *map, struct rmj_span text, struct rmj_buf *out);
+
 // pretokenize.c
 RMJ_MUST_USE enum rmj_status rmj_pretokenizer_add(struct rmj_tokenizer *tokenizer, const json_t *part, const char *type,
                                                   struct rmj_error *err);
@@ -347,10 +396,18 @@ RMJ_MUST_USE enum rmj_status rmj_pretokenize(const struct rmj_tokenizer *tokeniz
                                              struct rmj_tokenizer_scratch *scratch, size_t stage, struct rmj_span text,
                                              bool at_start, struct rmj_tokens *tokens, struct rmj_error *err);
 
-// bpe.c
-RMJ_MUST_USE enum rmj_status rmj_bpe_encode(const struct rmj_vocab *vocab, struct rmj_bpe_scratch *scratch,
-                                            struct rmj_span word, struct rmj_tokens *tokens, struct rmj_error *err);
-void rmj_bpe_scratch_deinit(struct rmj_bpe_scratch *scratch);
+// bpe.c: any model's words, and the merging of a BPE
+RMJ_MUST_USE enum rmj_status rmj_word_encode(const struct rmj_vocab *vocab, struct rmj_word_scratch *scratch,
+                                             struct rmj_span word, struct rmj_tokens *tokens, struct rmj_error *err);
+void rmj_word_scratch_deinit(struct rmj_word_scratch *scratch);
+// Room for `count` elements; false when there is none.
+bool rmj_reserve(void **array, size_t *capacity, size_t count, size_t element_size);
+
+// unigram.c
+RMJ_MUST_USE enum rmj_status rmj_unigram_load(struct rmj_vocab *vocab, const json_t *model, struct rmj_error *err);
+// Leaves the word's ids in scratch.
+RMJ_MUST_USE enum rmj_status rmj_unigram_word(const struct rmj_vocab *vocab, struct rmj_word_scratch *scratch,
+                                              struct rmj_span word, struct rmj_error *err);
 
 // encode.c
 RMJ_MUST_USE enum rmj_status rmj_tokens_append(struct rmj_tokens *tokens, const int32_t *ids, size_t count,
@@ -367,6 +424,10 @@ RMJ_MUST_USE enum rmj_status rmj_decoder_add(struct rmj_tokenizer *tokenizer, co
 // marks.c; after the tokens are known
 RMJ_MUST_USE enum rmj_status rmj_processor_add(struct rmj_tokenizer *tokenizer, const json_t *part, const char *type,
                                                struct rmj_error *err);
+
+// load.c; a tokenizer from the bytes of a tokenizer.json, without files beside it
+RMJ_MUST_USE enum rmj_status rmj_tokenizer_open_bytes(struct rmj_tokenizer **tokenizer, struct rmj_span bytes,
+                                                      struct rmj_error *err);
 
 // special.c
 RMJ_MUST_USE enum rmj_status rmj_special_load(struct rmj_tokenizer *tokenizer, const char *directory,

@@ -78,23 +78,31 @@ enum rmj_status rmj_json_chain(struct rmj_tokenizer *tokenizer, const json_t *va
     return RMJ_OK;
 }
 
+enum rmj_status rmj_json_parse(struct rmj_span bytes, size_t flags, const char *path, json_t **document,
+                               struct rmj_error *err)
+{
+    json_error_t cause;
+    *document = json_loadb(bytes.text, bytes.size, flags | JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &cause);
+    if (*document == NULL) {
+        return rmj_fail(err, RMJ_DATA, "%s:%d:%d: not valid JSON: %s; fetch the file again", path, cause.line,
+                        cause.column, cause.text);
+    }
+    if (!json_is_object(*document)) {
+        json_decref(*document);
+        *document = NULL;
+        return rmj_fail(err, RMJ_DATA, "%s: has to be a JSON object; fetch the file again", path);
+    }
+    return RMJ_OK;
+}
+
 enum rmj_status rmj_json_load(const char *path, size_t flags, json_t **document, struct rmj_error *err)
 {
     struct rmj_buf bytes;
     rmj_buf_init(&bytes, RMJ_TOKENIZER_FILE_SIZE_MAX);
-    enum rmj_status status = RMJ_OK;
-    RMJ_GO(rmj_fs_read(path, &bytes, err));
-    json_error_t cause;
-    *document = json_loadb(rmj_buf_text(&bytes), bytes.size, flags | JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &cause);
-    if (*document == NULL) {
-        status = rmj_fail(err, RMJ_DATA, "%s:%d:%d: not valid JSON: %s; fetch the file again", path, cause.line,
-                          cause.column, cause.text);
-    } else if (!json_is_object(*document)) {
-        json_decref(*document);
-        *document = NULL;
-        status = rmj_fail(err, RMJ_DATA, "%s: has to be a JSON object; fetch the file again", path);
+    enum rmj_status status = rmj_fs_read(path, &bytes, err);
+    if (status == RMJ_OK) {
+        status = rmj_json_parse((struct rmj_span){rmj_buf_text(&bytes), bytes.size}, flags, path, document, err);
     }
-out:
     rmj_buf_deinit(&bytes);
     return status;
 }

@@ -17,6 +17,12 @@ static const struct unicode_form UNICODE_FORMS[] = {
     {"NFKD", UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT},
 };
 
+static const struct {
+    const char *type;
+    enum rmj_normalizer_kind kind;
+} PLAIN[] = {
+    {"Lowercase", RMJ_NORMALIZE_LOWERCASE}, {"StripAccents", RMJ_NORMALIZE_STRIP_ACCENTS}, {"Nmt", RMJ_NORMALIZE_NMT}};
+
 static enum rmj_status read_content(struct rmj_normalizer *step, const json_t *part, const char *where, const char *key,
                                     struct rmj_error *err)
 {
@@ -41,9 +47,11 @@ enum rmj_status rmj_normalizer_add(struct rmj_tokenizer *tokenizer, const json_t
             return RMJ_OK;
         }
     }
-    if (strcmp(type, "Lowercase") == 0) {
-        step->kind = RMJ_NORMALIZE_LOWERCASE;
-        return RMJ_OK;
+    for (size_t i = 0; i < RMJ_COUNT(PLAIN); i++) {
+        if (strcmp(type, PLAIN[i].type) == 0) {
+            step->kind = PLAIN[i].kind;
+            return RMJ_OK;
+        }
     }
     if (strcmp(type, "Strip") == 0) {
         step->kind = RMJ_NORMALIZE_STRIP;
@@ -59,9 +67,13 @@ enum rmj_status rmj_normalizer_add(struct rmj_tokenizer *tokenizer, const json_t
         RMJ_TRY(rmj_regex_read(&step->pattern, json_object_get(part, "pattern"), "normalizer Replace", err));
         return read_content(step, part, "normalizer Replace", "content", err);
     }
+    if (strcmp(type, "Precompiled") == 0) {
+        step->kind = RMJ_NORMALIZE_PRECOMPILED;
+        return rmj_charsmap_read(&step->charsmap, part, err);
+    }
     return rmj_fail(err, RMJ_DATA,
-                    "normalizer %.40s is not supported; supported are NFC, NFD, NFKC, NFKD, Lowercase, Strip, Prepend, "
-                    "Replace and Sequence",
+                    "normalizer %.40s is not supported; supported are NFC, NFD, NFKC, NFKD, Lowercase, StripAccents, "
+                    "Nmt, Strip, Prepend, Replace, Precompiled and Sequence",
                     type);
 }
 
@@ -125,6 +137,43 @@ static void apply_lowercase(struct rmj_span text, struct rmj_buf *out)
     }
 }
 
+static uint32_t without_marks(uint32_t rune)
+{
+    return rmj_unicode_is_mark(rune) ? 0 : rune;
+}
+
+// The table of SentencePiece's nmt rules, as the public implementation has it. NUL stays there, too.
+static uint32_t nmt(uint32_t rune)
+{
+    if ((rune >= 1 && rune <= 8) || rune == 0xb || (rune >= 0xe && rune <= 0x1f) || rune == 0x7f || rune == 0x8f ||
+        rune == 0x9f) {
+        return 0;
+    }
+    bool space = rune == 9 || rune == 0xa || rune == 0xc || rune == 0xd || rune == 0x1680 ||
+                 (rune >= 0x200b && rune <= 0x200f) || rune == 0x2028 || rune == 0x2029 || rune == 0x2581 ||
+                 rune == 0xfeff || rune == 0xfffd;
+    return space ? ' ' : rune;
+}
+
+// Every character as `map` has it; those that it makes 0 are left out. Returns whether the first one was.
+static bool apply_map(uint32_t (*map)(uint32_t), struct rmj_span text, struct rmj_buf *out)
+{
+    bool first_left_out = false;
+    size_t offset = 0;
+    while (offset < text.size) {
+        bool first = offset == 0;
+        uint32_t rune = rmj_rune_next(text.text, text.size, &offset);
+        uint32_t mapped = map(rune);
+        char bytes[4];
+        if (mapped != 0 || rune == 0) {
+            rmj_buf_append(out, bytes, rmj_rune_put(bytes, mapped));
+        } else {
+            first_left_out = first_left_out || first;
+        }
+    }
+    return first_left_out;
+}
+
 enum rmj_status rmj_replace(const struct rmj_regex *pattern, struct rmj_span content,
                             struct rmj_tokenizer_scratch *scratch, struct rmj_span text, struct rmj_buf *out,
                             struct rmj_error *err)
@@ -146,6 +195,14 @@ enum rmj_status rmj_replace(const struct rmj_regex *pattern, struct rmj_span con
     return rmj_buf_check(out, err);
 }
 
+static bool begins_with_match(const struct rmj_regex *pattern, struct rmj_tokenizer_scratch *scratch,
+                              struct rmj_span text)
+{
+    size_t start = 0;
+    size_t end = 0;
+    return rmj_regex_find(pattern, scratch, text, 0, &start, &end, NULL) > 0 && start == 0 && end > 0;
+}
+
 static enum rmj_status apply(const struct rmj_normalizer *step, struct rmj_tokenizer_scratch *scratch,
                              struct rmj_span *text, struct rmj_buf *out, bool *at_start, struct rmj_error *err)
 {
@@ -159,6 +216,15 @@ static enum rmj_status apply(const struct rmj_normalizer *step, struct rmj_token
         break;
     case RMJ_NORMALIZE_LOWERCASE:
         apply_lowercase(*text, out);
+        break;
+    case RMJ_NORMALIZE_STRIP_ACCENTS:
+        *at_start = !apply_map(without_marks, *text, out) && *at_start;
+        break;
+    case RMJ_NORMALIZE_NMT:
+        *at_start = !apply_map(nmt, *text, out) && *at_start;
+        break;
+    case RMJ_NORMALIZE_PRECOMPILED:
+        rmj_charsmap_apply(&step->charsmap, *text, out);
         break;
     case RMJ_NORMALIZE_STRIP: {
         size_t left = step->strip_left ? rmj_space_prefix(text->text, text->size) : 0;
@@ -175,6 +241,9 @@ static enum rmj_status apply(const struct rmj_normalizer *step, struct rmj_token
         rmj_buf_append(out, text->text, text->size);
         break;
     case RMJ_NORMALIZE_REPLACE:
+        if (step->content_size == 0 && begins_with_match(&step->pattern, scratch, *text)) {
+            *at_start = false;
+        }
         RMJ_TRY(rmj_replace(&step->pattern, (struct rmj_span){step->content, step->content_size}, scratch, *text, out,
                             err));
         break;

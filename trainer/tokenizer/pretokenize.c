@@ -8,6 +8,11 @@
 // The pattern of GPT-2's encoder.py.
 #define GPT2_PATTERN "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
 
+#define PATTERN_SIZE_MAX ((size_t)1 << 14) // of those made here
+
+// \w of Rust's regex; naming \p{L} brings the letters that PCRE2 does not know yet.
+#define WORD_CHARACTERS "\\p{Alphabetic}\\p{L}\\p{M}\\p{Nd}\\p{Pc}\\p{Join_Control}"
+
 static const char *const BEHAVIORS[] = {
     [RMJ_SPLIT_ISOLATED] = "Isolated",
     [RMJ_SPLIT_REMOVED] = "Removed",
@@ -118,14 +123,23 @@ static enum rmj_status read_digits(struct rmj_tokenizer *tokenizer, struct rmj_p
     (void)tokenizer;
     bool individual = false;
     RMJ_TRY(rmj_json_bool(part, "pre_tokenizer Digits", "individual_digits", false, &individual, err));
-    return set_pattern(step, "\\p{N}", individual ? RMJ_SPLIT_ISOLATED : RMJ_SPLIT_CONTIGUOUS, err);
+    // Rust's is_numeric has a newer Unicode than the patterns.
+    return set_pattern(step, "[\\p{N}\\x{11de0}-\\x{11de9}\\x{16ff4}-\\x{16ff6}]",
+                       individual ? RMJ_SPLIT_ISOLATED : RMJ_SPLIT_CONTIGUOUS, err);
 }
 
 static enum rmj_status read_punctuation(struct rmj_tokenizer *tokenizer, struct rmj_pretokenizer *step,
                                         const json_t *part, struct rmj_error *err)
 {
     (void)tokenizer;
-    RMJ_TRY(set_pattern(step, "[\\p{P}!-/:-@\\[-`{-~]", RMJ_SPLIT_ISOLATED, err));
+    struct rmj_buf pattern;
+    rmj_buf_init(&pattern, PATTERN_SIZE_MAX);
+    rmj_buf_puts(&pattern, "(?![");
+    rmj_unicode_later_punctuation(&pattern);
+    rmj_buf_puts(&pattern, "])[\\p{P}!-/:-@\\[-`{-~\\x{166d}\\x{111c9}]"); // the last two were punctuation once
+    enum rmj_status status = set_pattern(step, rmj_buf_text(&pattern), RMJ_SPLIT_ISOLATED, err);
+    rmj_buf_deinit(&pattern);
+    RMJ_TRY(status);
     if (json_object_get(part, "behavior") == NULL) {
         return RMJ_OK;
     }
@@ -138,10 +152,7 @@ static enum rmj_status read_whitespace(struct rmj_tokenizer *tokenizer, struct r
     (void)tokenizer;
     (void)part;
     step->invert = true;
-    return set_pattern(step,
-                       "[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\p{Join_Control}]+|"
-                       "[^\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\p{Join_Control}\\s]+",
-                       RMJ_SPLIT_REMOVED, err);
+    return set_pattern(step, "[" WORD_CHARACTERS "]+|[^" WORD_CHARACTERS "\\s]+", RMJ_SPLIT_REMOVED, err);
 }
 
 static enum rmj_status read_whitespace_split(struct rmj_tokenizer *tokenizer, struct rmj_pretokenizer *step,
@@ -316,7 +327,7 @@ enum rmj_status rmj_pretokenize(const struct rmj_tokenizer *tokenizer, struct rm
         return RMJ_OK;
     }
     if (stage == tokenizer->pretokenizer_count) {
-        return rmj_bpe_encode(&tokenizer->vocab, &scratch->bpe, text, tokens, err);
+        return rmj_word_encode(&tokenizer->vocab, &scratch->word, text, tokens, err);
     }
     const struct rmj_pretokenizer *step = &tokenizer->pretokenizers[stage];
     if (step->replacement != NULL) {

@@ -127,7 +127,6 @@ out:
 
 enum rmj_status rmj_special_load(struct rmj_tokenizer *tokenizer, const char *directory, struct rmj_error *err)
 {
-    tokenizer->bos_id = tokenizer->eos_id = tokenizer->pad_id = -1;
     const struct special specials[] = {{"bos_token", "bos_token_id", &tokenizer->bos_id},
                                        {"eos_token", "eos_token_id", &tokenizer->eos_id},
                                        {"pad_token", "pad_token_id", &tokenizer->pad_id}};

@@ -8,8 +8,8 @@
 
 #include "trainer/tokenizer/internal.h"
 
-static enum rmj_status map_init(struct rmj_text_map *map, const struct rmj_span *texts, uint32_t count,
-                                struct rmj_error *err)
+enum rmj_status rmj_text_map_init(struct rmj_text_map *map, const struct rmj_span *texts, uint32_t count,
+                                  struct rmj_error *err)
 {
     uint32_t size = 16;
     while (size < 2 * count) {
@@ -36,6 +36,11 @@ static uint32_t map_slot(const struct rmj_text_map *map, const char *text, size_
         slot = (slot + 1) & map->mask;
     }
     return slot;
+}
+
+void rmj_text_map_put(struct rmj_text_map *map, int32_t id)
+{
+    map->slots[map_slot(map, map->texts[id].text, map->texts[id].size)] = id;
 }
 
 int32_t rmj_text_map_find(const struct rmj_text_map *map, const char *text, size_t size)
@@ -80,7 +85,7 @@ static enum rmj_status read_tokens(struct rmj_vocab *vocab, const json_t *object
     if (vocab->texts == NULL || vocab->bytes == NULL || vocab->text_block == NULL) {
         return rmj_fail(err, RMJ_NO_MEMORY, "no memory for a vocabulary of %" PRIu32 " tokens", vocab->count);
     }
-    RMJ_TRY(map_init(&vocab->map, vocab->texts, vocab->count, err));
+    RMJ_TRY(rmj_text_map_init(&vocab->map, vocab->texts, vocab->count, err));
     const char *key;
     json_t *value;
     char *put = vocab->text_block;
@@ -96,7 +101,7 @@ static enum rmj_status read_tokens(struct rmj_vocab *vocab, const json_t *object
         memcpy(put, key, size);
         *token = (struct rmj_span){put, size};
         put += size;
-        vocab->map.slots[map_slot(&vocab->map, key, size)] = id;
+        rmj_text_map_put(&vocab->map, id);
     }
     return RMJ_OK;
 }
@@ -104,7 +109,7 @@ static enum rmj_status read_tokens(struct rmj_vocab *vocab, const json_t *object
 // The bytes that a token stands for under ByteLevel; tokens with other characters can never be met in a text.
 static enum rmj_status read_byte_forms(struct rmj_vocab *vocab, char *put, struct rmj_error *err)
 {
-    RMJ_TRY(map_init(&vocab->byte_map, vocab->bytes, vocab->count, err));
+    RMJ_TRY(rmj_text_map_init(&vocab->byte_map, vocab->bytes, vocab->count, err));
     for (uint32_t id = 0; id < vocab->id_end; id++) {
         struct rmj_span token = vocab->texts[id];
         char *start = put;
@@ -122,7 +127,7 @@ static enum rmj_status read_byte_forms(struct rmj_vocab *vocab, char *put, struc
             continue;
         }
         vocab->bytes[id] = (struct rmj_span){start, (size_t)(put - start)};
-        vocab->byte_map.slots[map_slot(&vocab->byte_map, start, (size_t)(put - start))] = (int32_t)id;
+        rmj_text_map_put(&vocab->byte_map, (int32_t)id);
     }
     return RMJ_OK;
 }
@@ -201,27 +206,31 @@ static enum rmj_status read_options(struct rmj_vocab *vocab, const json_t *model
     return RMJ_OK;
 }
 
-static enum rmj_status check_type(const json_t *model, struct rmj_error *err)
+enum model { MODEL_BPE, MODEL_UNIGRAM };
+
+static enum rmj_status read_type(const json_t *model, enum model *kind, struct rmj_error *err)
 {
     const json_t *type = json_object_get(model, "type");
     if (!json_is_object(model) || (type != NULL && !json_is_string(type))) {
         return rmj_fail(err, RMJ_DATA, "\"model\" is missing or has no type; fetch the file again");
     }
-    // Files of early versions name no type; only BPE has merges.
-    if (type == NULL ? json_object_get(model, "merges") == NULL : strcmp(json_string_value(type), "BPE") != 0) {
-        return rmj_fail(
-            err, RMJ_DATA,
-            "model type %.40s is not supported yet; use a model whose tokenizer is BPE (Llama, Mistral, Qwen, "
-            "Gemma, OLMo, GPT-2)",
-            type == NULL ? "unknown" : json_string_value(type));
+    // Files of early versions name no type: only BPE has merges, and only Unigram a list of tokens.
+    const char *name = type != NULL                                     ? json_string_value(type)
+                       : json_object_get(model, "merges") != NULL       ? "BPE"
+                       : json_is_array(json_object_get(model, "vocab")) ? "Unigram"
+                                                                        : "unknown";
+    *kind = strcmp(name, "Unigram") == 0 ? MODEL_UNIGRAM : MODEL_BPE;
+    if (*kind == MODEL_BPE && strcmp(name, "BPE") != 0) {
+        return rmj_fail(err, RMJ_DATA,
+                        "model type %.40s is not supported; use a model whose tokenizer is BPE or Unigram (Llama, "
+                        "Mistral, Qwen, Gemma, OLMo, GPT-2, T5, XLM-R)",
+                        name);
     }
     return RMJ_OK;
 }
 
-enum rmj_status rmj_vocab_load(struct rmj_tokenizer *tokenizer, const json_t *model, struct rmj_error *err)
+static enum rmj_status load_bpe(struct rmj_vocab *vocab, const json_t *model, struct rmj_error *err)
 {
-    struct rmj_vocab *vocab = &tokenizer->vocab;
-    RMJ_TRY(check_type(model, err));
     const json_t *object = json_object_get(model, "vocab");
     if (!json_is_object(object) || json_object_size(object) == 0) {
         return rmj_fail(err, RMJ_DATA, "model.vocab has to be an object of tokens and ids, and not empty");
@@ -237,6 +246,17 @@ enum rmj_status rmj_vocab_load(struct rmj_tokenizer *tokenizer, const json_t *mo
     return rmj_joins_build(vocab, err);
 }
 
+enum rmj_status rmj_vocab_load(struct rmj_tokenizer *tokenizer, const json_t *model, struct rmj_error *err)
+{
+    enum model kind = MODEL_BPE;
+    RMJ_TRY(read_type(model, &kind, err));
+    if (kind == MODEL_BPE) {
+        return load_bpe(&tokenizer->vocab, model, err);
+    }
+    RMJ_TRY(rmj_unigram_load(&tokenizer->vocab, model, err));
+    return read_characters(&tokenizer->vocab, err);
+}
+
 void rmj_vocab_deinit(struct rmj_vocab *vocab)
 {
     free(vocab->texts);
@@ -246,6 +266,8 @@ void rmj_vocab_deinit(struct rmj_vocab *vocab)
     free(vocab->byte_map.slots);
     free(vocab->merges);
     free(vocab->joins);
+    free(vocab->unigram.scores);
+    free(vocab->unigram.edges);
     for (size_t i = 0; i < RMJ_COUNT(vocab->rune_pages); i++) {
         free(vocab->rune_pages[i]);
     }

@@ -1,5 +1,6 @@
-// Reads texts from standard input, each as a 32-bit little-endian length and its bytes; writes for each its ids (count,
-// ids) and the text decoded from them (length, bytes), all 32-bit little-endian. tests/peers/tokenizer_equal.py
+// Reads texts from standard input, each as a 32-bit little-endian length and its bytes; writes the ids that the
+// post-processor puts before a text and after it (count, ids), then for each text its ids (count, ids) and the text
+// decoded from them (length, bytes), all 32-bit little-endian. tests/peers/tokenizer_equal.py
 // compares this with the public library. With a second argument, encodes everything so many times and prints the speed
 // instead.
 #include <stdio.h>
@@ -44,14 +45,27 @@ static const char *next_text(const struct rmj_buf *input, size_t *offset, uint32
     return text;
 }
 
-static int write_result(const struct rmj_tokenizer *tokenizer, const struct rmj_tokens *tokens)
+static void write_ids(const int32_t *ids, size_t id_count)
 {
-    uint32_t count = (uint32_t)tokens->count;
+    uint32_t count = (uint32_t)id_count;
     fwrite(&count, sizeof count, 1, stdout);
     if (count > 0) {
-        fwrite(tokens->ids, sizeof *tokens->ids, count, stdout);
+        fwrite(ids, sizeof *ids, count, stdout);
     }
-    char *text = rmj_tokenizer_decode(tokenizer, tokens->ids, count);
+}
+
+static void write_marks(const struct rmj_tokenizer *tokenizer)
+{
+    struct rmj_tokenizer_marks marks;
+    rmj_tokenizer_marks(tokenizer, &marks);
+    write_ids(marks.before, marks.before_count);
+    write_ids(marks.after, marks.after_count);
+}
+
+static int write_result(const struct rmj_tokenizer *tokenizer, const struct rmj_tokens *tokens)
+{
+    write_ids(tokens->ids, tokens->count);
+    char *text = rmj_tokenizer_decode(tokenizer, tokens->ids, tokens->count);
     if (text == NULL) {
         return fail("decode failed");
     }
@@ -113,6 +127,9 @@ int main(int argc, char **argv)
     struct rmj_buf input;
     rmj_buf_init(&input, INPUT_SIZE_MAX);
     size_t token_count = 0;
+    if (argc == 2) {
+        write_marks(tokenizer);
+    }
     int failed = !read_all(&input) ? fail("cannot read the texts")
                  : argc > 2        ? measure(tokenizer, &input, atoi(argv[2]))
                                    : encode_all(tokenizer, &input, 1, &token_count);

@@ -32,8 +32,9 @@ struct rmj_weights_options {
     enum rmj_head_init head_init;
     uint64_t seed;
 };
-// Fills weights [layout->element_count] float32 (F32, BF16 and F16 files). A pad row added by the plan is the mean of
-// the embedding's rows. RMJ_DATA as above; not-a-number or infinity in a weight is refused with its tensor and index.
+// Fills weights [layout->weight_count] float32 (F32, BF16 and F16 files); adapters of the layout get their start
+// values. A pad row added by the plan is the mean of the embedding's rows. RMJ_DATA as above; not-a-number or infinity
+// in a weight is refused with its tensor and index.
 RMJ_MUST_USE enum rmj_status rmj_weights_load(const struct rmj_weights_options *options, float *weights,
                                               struct rmj_error *err);
 

@@ -11,12 +11,14 @@
 #define PAGE_ELEMENTS_MAX ((uint64_t)1 << 22)
 #define PAGES_WANTED 64
 
-#define LAYER_TENSORS_MAX 20
+#define LAYER_TENSORS_MAX 34
 
 struct builder {
     struct rmj_layout *layout;
     uint64_t *group_ends; // [layer_count + 2]
     uint32_t group_count;
+    uint64_t
+        frozen_count; // elements; offsets of frozen tensors count from the end of the trained ones until place_frozen
 };
 
 static uint64_t round_up(uint64_t value, uint64_t step)
@@ -29,14 +31,28 @@ static void add(struct builder *b, const char *name, uint32_t rows, uint32_t col
     struct rmj_layout *layout = b->layout;
     struct rmj_tensor *tensor = &layout->tensors[layout->tensor_count++];
     snprintf(tensor->name, sizeof tensor->name, "%s", name);
-    int vector = kind == RMJ_SUM_WIDE && strcmp(name, "score.weight") != 0;
+    int is_head = strcmp(name, "score.weight") == 0, is_adapter = strstr(name, ".lora_") != NULL;
     tensor->shape[0] = rows;
     tensor->shape[1] = columns;
-    tensor->dimension_count = vector ? 1 : 2;
+    tensor->dimension_count = kind == RMJ_SUM_WIDE && !is_head && !is_adapter ? 1 : 2;
     tensor->element_count = (uint64_t)rows * columns;
-    tensor->offset = layout->element_count;
     tensor->sum_kind = kind;
-    layout->element_count += round_up(tensor->element_count, RMJ_BLOCK_ELEMENTS);
+    tensor->is_adapter = is_adapter;
+    tensor->adapter = RMJ_NO_ADAPTER;
+    tensor->frozen = layout->lora.rank > 0 && !is_head && !is_adapter;
+    uint64_t *end = tensor->frozen ? &b->frozen_count : &layout->element_count;
+    tensor->offset = *end;
+    *end += round_up(tensor->element_count, RMJ_BLOCK_ELEMENTS);
+}
+
+// Frozen tensors behind the trained ones.
+static void place_frozen(struct builder *b)
+{
+    struct rmj_layout *layout = b->layout;
+    for (uint32_t i = 0; i < layout->tensor_count; i++) {
+        layout->tensors[i].offset += layout->tensors[i].frozen ? layout->element_count : 0;
+    }
+    layout->weight_count = layout->element_count + b->frozen_count;
 }
 
 static void end_group(struct builder *b)
@@ -48,11 +64,19 @@ static void add_linear(struct builder *b, const char *prefix, const char *name, 
                        int bias)
 {
     char full[96];
+    uint32_t matrix = b->layout->tensor_count;
     snprintf(full, sizeof full, "%s.%s.weight", prefix, name);
     add(b, full, rows, columns, RMJ_SUM_BODY);
     if (bias) {
         snprintf(full, sizeof full, "%s.%s.bias", prefix, name);
         add(b, full, 1, rows, RMJ_SUM_WIDE);
+    }
+    if (rmj_lora_is_target(&b->layout->lora, name)) {
+        b->layout->tensors[matrix].adapter = b->layout->tensor_count;
+        snprintf(full, sizeof full, "%s.%s.lora_A.weight", prefix, name);
+        add(b, full, b->layout->lora.rank, columns, RMJ_SUM_WIDE);
+        snprintf(full, sizeof full, "%s.%s.lora_B.weight", prefix, name);
+        add(b, full, rows, b->layout->lora.rank, RMJ_SUM_WIDE);
     }
 }
 
@@ -142,7 +166,8 @@ static uint32_t cut_pages(const struct builder *b, struct rmj_page *pages)
     uint64_t size = page_elements(layout->element_count);
     const struct rmj_tensor *embedding = &layout->tensors[layout->embedding];
     uint64_t rows = size / embedding->shape[1] > 0 ? size / embedding->shape[1] : 1;
-    // The embedding's last page takes its padding, so the last cut is before the last whole row's end.
+    // The embedding's last page takes its padding, so the last cut is before the last whole row's end. Its group is
+    // empty where it is frozen.
     uint32_t count = cut(pages, 0, b->group_ends[0], rows * embedding->shape[1], embedding->element_count);
     for (uint32_t g = 1; g < b->group_count; g++) {
         uint64_t end = b->group_ends[g];
@@ -154,6 +179,12 @@ static uint32_t cut_pages(const struct builder *b, struct rmj_page *pages)
 enum rmj_status rmj_layout_create(struct rmj_layout **out, const struct rmj_model_config *config,
                                   uint32_t vocabulary_size, struct rmj_error *err)
 {
+    return rmj_layout_create_lora(out, config, vocabulary_size, &(struct rmj_lora){0}, err);
+}
+
+enum rmj_status rmj_layout_create_lora(struct rmj_layout **out, const struct rmj_model_config *config,
+                                       uint32_t vocabulary_size, const struct rmj_lora *lora, struct rmj_error *err)
+{
     RMJ_ASSERT(vocabulary_size >= config->vocabulary_size);
     struct rmj_layout *layout = calloc(1, sizeof *layout);
     size_t tensor_count_max = (size_t)config->layer_count * LAYER_TENSORS_MAX + 3;
@@ -164,6 +195,7 @@ enum rmj_status rmj_layout_create(struct rmj_layout **out, const struct rmj_mode
         rmj_layout_destroy(layout);
         return rmj_fail(err, RMJ_NO_MEMORY, "no memory for the layout of %u layers", config->layer_count);
     }
+    layout->lora = *lora;
     add(&b, "model.embed_tokens.weight", vocabulary_size, config->hidden_width, RMJ_SUM_EMBEDDING);
     end_group(&b);
     for (uint32_t layer = 0; layer < config->layer_count; layer++) {
@@ -173,6 +205,7 @@ enum rmj_status rmj_layout_create(struct rmj_layout **out, const struct rmj_mode
     layout->head = layout->tensor_count;
     add(&b, "score.weight", 1, config->hidden_width, RMJ_SUM_WIDE);
     end_group(&b);
+    place_frozen(&b);
 
     layout->page_count = cut_pages(&b, NULL);
     layout->pages = calloc(layout->page_count, sizeof *layout->pages);

@@ -25,13 +25,15 @@ static struct rmj_ops_limits ops_limits(const struct rmj_model_options *o)
 
 static struct rmj_model make_model(const struct rmj_model_options *o)
 {
+    uint32_t rank = o->layout->lora.rank;
     return (struct rmj_model){.config = *o->config,
                               .layout = o->layout,
                               .weights = o->weights,
                               .row_count = o->row_count,
                               .item_count_max = o->item_count_max,
                               .branch_count_max = o->branch_count_max,
-                              .training = o->training};
+                              .training = o->training,
+                              .adapter_scale = rank > 0 ? (float)(o->layout->lora.alpha / rank) : 0};
 }
 
 size_t rmj_model_memory(const struct rmj_model_options *options)
@@ -220,7 +222,9 @@ void rmj_model_norm_backward(struct rmj_model *m, const struct rmj_norm *norm, c
     operation.dweight = m->gradient;
     operation.accumulate = accumulate;
     m->ops.rmsnorm_backward(m->ops.context, &operation);
-    sink->take(sink->context, norm->weight, m->gradient, NULL, 0);
+    if (!m->layout->tensors[norm->weight].frozen) {
+        sink->take(sink->context, norm->weight, m->gradient, NULL, 0);
+    }
 }
 
 // Spans of a pack: an item's prefix, then its branches.
@@ -297,6 +301,9 @@ void rmj_model_backward(struct rmj_model *m, const struct rmj_pack *pack, const 
     for (uint32_t i = m->config.layer_count; i-- > 0;) {
         rmj_feed_forward_backward(m, &m->layers[i], sink);
         rmj_attention_layer_backward(m, pack, &m->layers[i], sink);
+    }
+    if (m->layout->tensors[m->layout->embedding].frozen) {
+        return;
     }
     if (m->config.embedding_scale != 1) {
         m->ops.scale(m->ops.context, m->dx, m->config.embedding_scale, (size_t)m->row_count * m->config.hidden_width);

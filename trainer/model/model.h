@@ -19,7 +19,7 @@ struct rmj_model;
 struct rmj_model_options {
     const struct rmj_model_config *config; // copied
     const struct rmj_layout *layout;       // must outlive the model
-    float *weights;                        // flat [layout->element_count], read by forward; owned by the caller
+    float *weights;                        // flat [layout->weight_count], read by forward; owned by the caller
     struct rmj_pool *pool;
     uint32_t row_count; // T
     uint32_t item_count_max;
@@ -38,8 +38,9 @@ void rmj_model_destroy(struct rmj_model *model);
 void rmj_model_forward(struct rmj_model *model, const struct rmj_pack *pack, float *scores);
 
 // Where gradients go, one tensor at a time, in a fixed order; `gradient` is scratch that is valid during the call only.
-// Dense tensors: [tensor->element_count] float32, this pack's whole gradient, unnormalised. The embedding: `rows` lists
-// the row_count distinct tokens of the pack, ascending, and gradient is [row_count, C].
+// Frozen tensors are not among them. Dense tensors: [tensor->element_count] float32, this pack's whole gradient,
+// unnormalised. The embedding: `rows` lists the row_count distinct tokens of the pack, ascending, and gradient is
+// [row_count, C].
 struct rmj_gradient_sink {
     void *context;
     void (*take)(void *context, uint32_t tensor, const float *gradient, const uint32_t *rows, uint32_t row_count);

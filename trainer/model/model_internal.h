@@ -48,6 +48,7 @@ struct rmj_model {
     struct rmj_arena arena;
     uint32_t row_count, item_count_max, branch_count_max;
     int training;
+    float adapter_scale;          // alpha/r
     float *frequencies;           // [rotary width / 2] scratch of create
     float *cosines[2], *sines[2]; // [T, rotary width / 2], one for each of the config's ropes
     // owner thread
@@ -57,13 +58,14 @@ struct rmj_model {
     float *final_rows;          // [T, C]
     struct rmj_span *spans;
     uint32_t *item_spans;
+    float *lowered, *dlowered; // [T, r] of the adapter at work
     // backward
     float *dx, *dnorm;  // [T, C]
     float *dbranch;     // [T, C] gradient by what a norm at the end of a branch normalises
     float *dq, *datt;   // [T, H D]
     float *dk, *dv;     // [T, K D]
     float *dgate, *dup; // [T, F]
-    float *gradient;    // [largest tensor], or [T, C] for the embedding
+    float *gradient;    // [largest trained tensor], or [T, C] for the embedding
     uint32_t *distinct; // [T]
 };
 

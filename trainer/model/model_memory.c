@@ -63,12 +63,16 @@ static void take_layer(struct taker *t, const struct rmj_model_config *c, size_t
     layer->up_rows = take_floats(t, rows, c->feed_forward_width);
 }
 
+// A frozen matrix has no gradient; a frozen norm's is computed and left.
 static size_t largest_gradient(const struct rmj_layout *layout, size_t rows)
 {
-    size_t largest = rows * layout->tensors[layout->embedding].shape[1];
+    const struct rmj_tensor *embedding = &layout->tensors[layout->embedding];
+    size_t largest = embedding->frozen ? 0 : rows * embedding->shape[1];
     for (uint32_t i = 0; i < layout->tensor_count; i++) {
-        if (i != layout->embedding && layout->tensors[i].element_count > largest) {
-            largest = layout->tensors[i].element_count;
+        const struct rmj_tensor *tensor = &layout->tensors[i];
+        if (i != layout->embedding && (!tensor->frozen || tensor->dimension_count == 1) &&
+            tensor->element_count > largest) {
+            largest = tensor->element_count;
         }
     }
     return largest;
@@ -129,7 +133,10 @@ static void take_all(struct taker *t, struct rmj_model *m)
     m->final_rows = take_floats(t, rows, c->hidden_width);
     m->spans = take(t, (size_t)m->item_count_max + m->branch_count_max, sizeof *m->spans);
     m->item_spans = take(t, (size_t)m->item_count_max + 1, sizeof *m->item_spans);
+    size_t rank = m->layout->lora.rank;
+    m->lowered = rank > 0 ? take_floats(t, rows, rank) : NULL;
     if (m->training) {
+        m->dlowered = rank > 0 ? take_floats(t, rows, rank) : NULL;
         take_backward(t, m);
     }
 }

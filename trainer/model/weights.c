@@ -332,10 +332,14 @@ static enum rmj_status load(const struct weight_files *set, const struct rmj_wei
 {
     const struct rmj_layout *layout = options->layout;
     RMJ_TRY(check_files(set, options->config, err));
-    memset(weights, 0, layout->element_count * sizeof *weights);
+    memset(weights, 0, layout->weight_count * sizeof *weights);
+    rmj_lora_fill(layout, options->seed, weights);
     for (uint32_t i = 0; i < layout->tensor_count; i++) {
         const struct rmj_tensor *tensor = &layout->tensors[i];
         float *out = weights + tensor->offset;
+        if (tensor->is_adapter) {
+            continue;
+        }
         if (i == layout->head && options->head_init != RMJ_HEAD_BASE) {
             fill_head(options, out, tensor->element_count);
             continue;

@@ -23,7 +23,7 @@ struct rmj_sums_options {
     const struct rmj_layout *layout;
     struct rmj_pool *pool;
     uint32_t packs_per_step_bound;    // P, a power of two, at most 2,048
-    uint32_t embedding_row_count_max; // U
+    uint32_t embedding_row_count_max; // U; not used where the embedding is frozen
 };
 
 size_t rmj_sums_memory(const struct rmj_sums_options *options);
@@ -32,11 +32,13 @@ RMJ_MUST_USE enum rmj_status rmj_sums_create(struct rmj_sums **sums, const struc
 void rmj_sums_destroy(struct rmj_sums *sums);
 
 // Number of exponents: one a body block, in the layout's order; one a wide tensor, in the layout's order; the
-// embedding's last. A function of the layout, so the vector is training state that any rank can read.
+// embedding's last, where it is trained. A function of the layout, so the vector is training state that any rank can
+// read.
 uint32_t rmj_sums_exponent_count(const struct rmj_sums *sums);
 
 // Begins a pass: zeroes the sums, sets the scales. headroom_bits: 6 for a first pass under exponents carried over from
-// the step before, 0 for a second pass under exact ones. embedding_rows: of the step, from the plan.
+// the step before, 0 for a second pass under exact ones. embedding_rows: of the step, from the plan; not used where the
+// embedding is frozen.
 void rmj_sums_begin(struct rmj_sums *sums, const int16_t *exponents, int headroom_bits, const uint32_t *embedding_rows,
                     uint32_t embedding_row_count);
 // The sink that adds one pack's gradient. Sets the overflow and not-finite flags as it goes.

@@ -6,7 +6,8 @@
 
 static int is_embedding_page(const struct rmj_sums *s, uint32_t page)
 {
-    return s->layout->pages[page].offset < s->layout->tensors[s->layout->embedding].element_count;
+    const struct rmj_tensor *embedding = &s->layout->tensors[s->layout->embedding];
+    return !embedding->frozen && s->layout->pages[page].offset < embedding->element_count;
 }
 
 // Rows of the step inside an embedding page: [*first, return) of row_tokens.

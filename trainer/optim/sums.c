@@ -29,6 +29,9 @@ static struct shape shape_of(const struct rmj_layout *layout)
     struct shape shape = {0};
     for (uint32_t i = 0; i < layout->tensor_count; i++) {
         const struct rmj_tensor *tensor = &layout->tensors[i];
+        if (tensor->frozen) {
+            continue;
+        }
         if (tensor->sum_kind == RMJ_SUM_BODY) {
             shape.body_blocks += block_count(tensor);
         } else if (tensor->sum_kind == RMJ_SUM_WIDE) {
@@ -75,17 +78,20 @@ static struct rmj_sums make_sums(const struct rmj_sums_options *o)
     }
     RMJ_ASSERT(o->packs_per_step_bound == 1u << bits && bits <= RMJ_PACK_BITS_MAX);
     // Cuts of one tensor, or of the embedding's rows in one pack.
-    uint32_t cut_count_max = o->embedding_row_count_max / ROWS_PER_CUT + 1;
+    const struct rmj_tensor *embedding = &o->layout->tensors[o->layout->embedding];
+    uint32_t row_count_max = embedding->frozen ? 0 : o->embedding_row_count_max;
+    uint32_t cut_count_max = row_count_max / ROWS_PER_CUT + 1;
     for (uint32_t i = 0; i < o->layout->tensor_count; i++) {
-        uint32_t blocks = block_count(&o->layout->tensors[i]);
-        cut_count_max = i != o->layout->embedding && blocks > cut_count_max ? blocks : cut_count_max;
+        const struct rmj_tensor *tensor = &o->layout->tensors[i];
+        uint32_t blocks = i != o->layout->embedding && !tensor->frozen ? block_count(tensor) : 0;
+        cut_count_max = blocks > cut_count_max ? blocks : cut_count_max;
     }
     return (struct rmj_sums){.layout = o->layout,
                              .pool = o->pool,
                              .pack_bits = (int)bits,
-                             .row_count_max = o->embedding_row_count_max,
-                             .row_width = o->layout->tensors[o->layout->embedding].shape[1],
-                             .exponent_count = shape.body_blocks + shape.wide_tensors + 1,
+                             .row_count_max = row_count_max,
+                             .row_width = embedding->shape[1],
+                             .exponent_count = shape.body_blocks + shape.wide_tensors + (embedding->frozen ? 0 : 1),
                              .cut_count_max = cut_count_max};
 }
 
@@ -103,6 +109,9 @@ static void fill_blocks(struct rmj_sums *s)
     uint32_t body = 0, wide = 0, wide_tensor = shape_of(layout).body_blocks;
     for (uint32_t t = 0; t < layout->tensor_count; t++) {
         const struct rmj_tensor *tensor = &layout->tensors[t];
+        if (tensor->frozen) {
+            continue;
+        }
         uint32_t first = (uint32_t)(tensor->offset / RMJ_BLOCK_ELEMENTS);
         RMJ_ASSERT(tensor->offset % RMJ_BLOCK_ELEMENTS == 0);
         s->tensor_exponents[t] = tensor->sum_kind == RMJ_SUM_BODY   ? body
@@ -169,6 +178,9 @@ static void zero_cut(void *context, size_t index, size_t thread)
 void rmj_sums_begin(struct rmj_sums *s, const int16_t *exponents, int headroom_bits, const uint32_t *embedding_rows,
                     uint32_t embedding_row_count)
 {
+    if (s->layout->tensors[s->layout->embedding].frozen) {
+        embedding_row_count = 0;
+    }
     RMJ_ASSERT(embedding_row_count <= s->row_count_max);
     size_t step = (size_t)RMJ_BLOCK_ELEMENTS * 64;
     rmj_pool_run(s->pool, (s->body_count + step - 1) / step, zero_cut, s);
@@ -299,6 +311,7 @@ static void take_gradient(void *context, uint32_t tensor_index, const float *gra
 {
     struct rmj_sums *s = context;
     const struct rmj_tensor *tensor = &s->layout->tensors[tensor_index];
+    RMJ_ASSERT(!tensor->frozen);
     struct adding adding = {.s = s,
                             .tensor = tensor,
                             .gradient = gradient,

@@ -8,6 +8,7 @@
 #include "base/pool.h"
 #include "base/text.h"
 #include "storage/digest.h"
+#include "trainer/data/lora_spec.h"
 #include "trainer/model/checkpoint_io.h"
 #include "trainer/model/layout.h"
 #include "trainer/model/model.h"
@@ -200,6 +201,7 @@ enum rmj_status rmj_inputs_open(struct rmj_inputs *inputs, const Rmjob__V1__JobS
     }
     if (status == RMJ_OK && inputs->usable) {
         check_numbers(inputs, findings);
+        status = rmj_lora_check(&inputs->lora, spec, &inputs->config, &inputs->renderer, findings, err);
     }
     if (status != RMJ_OK) {
         rmj_inputs_close(inputs);
@@ -231,7 +233,7 @@ enum rmj_status rmj_inputs_needs(const struct rmj_inputs *inputs, const struct r
     struct rmj_pool *pool = NULL;
     enum rmj_status status = RMJ_OK;
     uint32_t vocabulary = inputs->config.vocabulary_size + (uint32_t)(shape->vocabulary_grows != 0);
-    RMJ_GO(rmj_layout_create(&layout, &inputs->config, vocabulary, err));
+    RMJ_GO(rmj_layout_create_lora(&layout, &inputs->config, vocabulary, &inputs->lora, err));
     RMJ_GO(rmj_pool_create(&pool, 1, NULL, err));
     struct rmj_model_options model = {
         .config = &inputs->config,
@@ -250,7 +252,7 @@ enum rmj_status rmj_inputs_needs(const struct rmj_inputs *inputs, const struct r
     };
     uint64_t elements = layout->element_count;
     uint64_t owned = (elements + inputs->min_ranks - 1) / inputs->min_ranks;
-    uint64_t weights = elements * sizeof(float), moments = owned * 2 * sizeof(float);
+    uint64_t weights = layout->weight_count * sizeof(float), moments = owned * 2 * sizeof(float);
     uint64_t snapshots = SNAPSHOT_SLOTS * owned * STATE_BYTES_PER_ELEMENT;
     uint64_t plan = shape->packs * shape->row_count * 2 * sizeof(int32_t) + shape->tokens * sizeof(int32_t);
     *needs = (struct rmj_needs){

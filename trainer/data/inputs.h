@@ -11,6 +11,7 @@
 #include "trainer/data/findings.h"
 #include "trainer/data/template.h"
 #include "trainer/model/config.h"
+#include "trainer/model/lora.h"
 #include "trainer/tokenizer/tokenizer.h"
 
 #define RMJ_MAX_LENGTH_DEFAULT 1024u
@@ -30,6 +31,7 @@ struct rmj_inputs {
     uint32_t min_ranks, max_ranks;
     int over_length;
     int use_margin;
+    struct rmj_lora lora;  // rank 0: none
     const char *benchmark; // path, NULL for none
     int usable;            // the base model, its tokenizer and the lengths are all right
 };

@@ -144,12 +144,43 @@ static int ends_with(const char *text, const char *ending)
 
 static void check_rows(const char *field, const char *path, Rmjob__V1__ValidateResponse *reply)
 {
+    static const char *const endings[] = {".jsonl",   ".jsonl.gz", ".jsonl.zst", ".json",
+                                          ".json.gz", ".json.zst", ".parquet"};
     check_place(field, path, reply);
-    if (is_blank(path) || ends_with(path, ".jsonl") || ends_with(path, ".jsonl.gz") || ends_with(path, ".jsonl.zst")) {
+    int known = is_blank(path);
+    for (size_t i = 0; i < RMJ_COUNT(endings); i++) {
+        known |= !known && ends_with(path, endings[i]);
+    }
+    if (!known) {
+        BAD(field,
+            "%s is \"%.200s\"; rows are read from .jsonl and .json, either with .gz or .zst after it, and .parquet",
+            field, path);
+    }
+}
+
+// What a file's columns are called: every name says something, and says it once.
+static void check_columns(const char *list, size_t index, const Rmjob__V1__Columns *columns,
+                          Rmjob__V1__ValidateResponse *reply)
+{
+    if (columns == NULL) {
         return;
     }
-    BAD(field, "%s is \"%.200s\"; rows are read from .jsonl, .jsonl.gz and .jsonl.zst%s", field, path,
-        ends_with(path, ".parquet") ? ", parquet is not read by this version: convert it" : "");
+    const ProtobufCMessageDescriptor *descriptor = columns->base.descriptor;
+    const char *names[32];
+    RMJ_ASSERT(descriptor->n_fields <= RMJ_COUNT(names));
+    for (unsigned i = 0; i < descriptor->n_fields; i++) {
+        char field[96];
+        memcpy(&names[i], (const char *)columns + descriptor->fields[i].offset, sizeof names[i]);
+        snprintf(field, sizeof field, "%s[%zu].columns.%s", list, index, descriptor->fields[i].name);
+        if (names[i] != NULL && names[i][0] == '\0') {
+            BAD(field, "%s is empty; give the column's name in the file, or leave it out", field);
+        }
+        for (unsigned j = 0; names[i] != NULL && j < i; j++) {
+            if (names[j] != NULL && strcmp(names[i], names[j]) == 0) {
+                BAD(field, "%s is \"%.100s\", which columns.%s is too", field, names[i], descriptor->fields[j].name);
+            }
+        }
+    }
 }
 
 static void check_enum(const char *field, const ProtobufCEnumDescriptor *descriptor, int has, int value,
@@ -227,6 +258,9 @@ static void check_sources(const char *list, size_t count, Rmjob__V1__DataSource 
         char field[64];
         snprintf(field, sizeof field, "%s[%zu].path", list, i);
         check_rows(field, sources[i]->path, reply);
+        snprintf(field, sizeof field, "%s[%zu].form", list, i);
+        check_enum(field, &rmjob__v1__data_form__descriptor, sources[i]->has_form, (int)sources[i]->form, reply);
+        check_columns(list, i, sources[i]->columns, reply);
     }
 }
 

@@ -284,7 +284,7 @@ broken_data("column missing", GOOD_ROW + '{"chosen": "x"}\n', 6, "broken.jsonl:2
 broken_data("wrong column type", GOOD_ROW + '{"chosen": 1, "rejected": "x"}\n', 6, "broken.jsonl:2", "chosen")
 broken_data("not UTF-8", GOOD_ROW.encode() + b'{"chosen": "\xff\xfe", "rejected": "x"}\n', 6, "broken.jsonl:2")
 broken_data("a line of 10 MB", GOOD_ROW + json.dumps({"chosen": "x" * 10_000_000, "rejected": "y"}) + "\n", 6, "broken.jsonl:2")
-broken_data("parquet comes later", b"PAR1", 2, "parquet", file="broken.parquet")
+broken_data("a table of another kind", b"a,b", 2, "rows are read from .jsonl", file="broken.csv")
 broken_data("not really gzip", GOOD_ROW, 6, "broken.jsonl.gz", file="broken.jsonl.gz")
 broken_data("gzip cut short", gzip.compress(GOOD_ROW.encode() * 50)[:-12], 6, "broken2.jsonl.gz", file="broken2.jsonl.gz")
 broken_data("over length is an error", json.dumps({"chosen": "word " * 400, "rejected": "x"}) + "\n", 6, "broken.jsonl:1",

@@ -78,6 +78,7 @@ static enum rmj_status sample_train(const struct rmj_inputs *inputs, struct rmj_
             continue;
         }
         rmj_contract_begin_file(contract, sources.files[i].name, sources.files[i].field);
+        rmj_prepare_name_file(contract->file, &sources.files[i]);
         RMJ_GO(rmj_prepare_read_file(&sources, i, &inputs->renderer, pool, SAMPLE_ROWS, rmj_contract_take, contract,
                                      NULL, findings, err));
     }

@@ -42,10 +42,15 @@ void rmj_prepare_add_sources(struct rmj_sources *sources, Rmjob__V1__DataSource 
             rmj_findings_error(findings, field, RMJ_EXIT_SPEC, "%s is missing", field);
         } else if (!rmj_lines_name_check(list[i]->path, &err)) {
             rmj_findings_error(findings, field, RMJ_EXIT_SPEC, "%s", err.message);
-        } else if (rmj_sources_add(sources, list[i]->path, field, &err) != RMJ_OK) {
+        } else if (rmj_sources_add_source(sources, list[i], field, &err) != RMJ_OK) {
             rmj_findings_error(findings, field, rmj_prepare_exit_code(err.status), "%s", err.message);
         }
     }
+}
+
+void rmj_prepare_name_file(Rmjob__V1__DataFileReport *report, const struct rmj_source_file *file)
+{
+    report->name = file->label == NULL ? NULL : strdup(file->label);
 }
 
 unsigned rmj_prepare_exit_code(enum rmj_status status)
@@ -65,6 +70,29 @@ unsigned rmj_prepare_exit_code(enum rmj_status status)
     }
 }
 
+// The form of the file by its first row, and a warning that names the columns which nothing reads. A file that cannot
+// be read says so when it is read.
+static void settle_format(const struct rmj_source_file *file, struct rmj_row_format *format,
+                          struct rmj_findings *findings)
+{
+    struct rmj_lines *lines = NULL;
+    struct rmj_buf ignored;
+    const char *line = NULL;
+    size_t size;
+    int ended;
+    rmj_buf_init(&ignored, RMJ_LINE_SIZE_MAX);
+    if (rmj_lines_open(&lines, file->path, file->name, NULL) == RMJ_OK &&
+        rmj_lines_next(lines, &line, &size, &ended, NULL) == RMJ_OK && line != NULL) {
+        rmj_row_format_settle(format, line, size, ended, 1, &ignored);
+    }
+    if (ignored.size > 0 && findings != NULL) {
+        rmj_findings_warn(findings, file->field, "%s: columns that are not read: %s", file->name,
+                          rmj_buf_text(&ignored));
+    }
+    rmj_buf_deinit(&ignored);
+    rmj_lines_close(lines);
+}
+
 enum rmj_status rmj_prepare_read_file(struct rmj_sources *sources, size_t index, const struct rmj_renderer *renderer,
                                       struct rmj_pool *pool, uint64_t row_limit, rmj_example_fn each, void *context,
                                       struct rmj_digest *digest, struct rmj_findings *findings, struct rmj_error *err)
@@ -73,8 +101,16 @@ enum rmj_status rmj_prepare_read_file(struct rmj_sources *sources, size_t index,
     struct rmj_error own = {0};
     enum rmj_status status = rmj_sources_fetch(sources, index, &own);
     if (status == RMJ_OK) {
-        struct rmj_examples_options options = {
-            .path = file->path, .name = file->name, .renderer = renderer, .pool = pool, .row_limit = row_limit};
+        struct rmj_row_format format = file->format;
+        // Of several files of a source, the first one's columns are told.
+        int told = index > 0 && strcmp(sources->files[index - 1].field, file->field) == 0;
+        settle_format(file, &format, told ? NULL : findings);
+        struct rmj_examples_options options = {.path = file->path,
+                                               .name = file->name,
+                                               .format = format,
+                                               .renderer = renderer,
+                                               .pool = pool,
+                                               .row_limit = row_limit};
         status = rmj_examples_read(&options, each, context, digest, &own);
     }
     rmj_sources_release(sources, index);
@@ -157,6 +193,7 @@ static enum rmj_status read_train(struct preparation *preparation, struct rmj_er
         struct rmj_digest digest = {0};
         size_t errors = preparation->findings.error_count;
         rmj_contract_begin_file(&preparation->contract, sources.files[i].name, sources.files[i].field);
+        rmj_prepare_name_file(preparation->contract.file, &sources.files[i]);
         RMJ_GO(rmj_prepare_read_file(&sources, i, &preparation->inputs.renderer, preparation->pool, 0,
                                      rmj_contract_take, &preparation->contract, &digest, &preparation->findings, err));
         if (preparation->findings.error_count == errors) {

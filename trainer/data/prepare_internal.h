@@ -18,6 +18,8 @@ unsigned rmj_prepare_exit_code(enum rmj_status status);
 // Files of a list of the spec; name is "data.train" or "data.heldout". What cannot be listed becomes a finding.
 void rmj_prepare_add_sources(struct rmj_sources *sources, Rmjob__V1__DataSource *const *list, size_t count,
                              const char *name, struct rmj_findings *findings);
+// The name of the file's source goes to the report.
+void rmj_prepare_name_file(Rmjob__V1__DataFileReport *report, const struct rmj_source_file *file);
 // Fetches and reads one file; what is wrong with it as a whole becomes a finding under its field.
 RMJ_MUST_USE enum rmj_status rmj_prepare_read_file(struct rmj_sources *sources, size_t index,
                                                    const struct rmj_renderer *renderer, struct rmj_pool *pool,

@@ -182,6 +182,17 @@ static enum rmj_status read_template_kwargs(struct rmj_row *row, struct rmj_row_
                           columns->names[RMJ_COLUMN_TEMPLATE_KWARGS]);
 }
 
+static enum rmj_status check_settled(const struct rmj_row_format *format, Rmjob__V1__DataForm form, int prompt_apart,
+                                     struct rmj_error *err)
+{
+    if (format->settled_row == 0 || (form == format->settled_form && prompt_apart == format->settled_prompt_apart)) {
+        return RMJ_OK;
+    }
+    return rmj_fail(err, RMJ_DATA, "reads as %s, row %llu as %s: a file has one form; set the form, or split the file",
+                    rmj_row_form_name(form, prompt_apart), (unsigned long long)format->settled_row,
+                    rmj_row_form_name(format->settled_form, format->settled_prompt_apart));
+}
+
 enum rmj_status rmj_row_parse(struct rmj_row *row, const struct rmj_row_format *format, const char *line, size_t size,
                               int ended, struct rmj_error *err)
 {
@@ -195,9 +206,11 @@ enum rmj_status rmj_row_parse(struct rmj_row *row, const struct rmj_row_format *
     row->form = format->form;
     if (automatic) {
         RMJ_GO(rmj_row_detect(&columns, format, &row->form, err));
+        RMJ_GO(check_settled(format, row->form, format->settled_prompt_apart, err));
     }
     RMJ_GO(read_margin(row, &columns, err));
     RMJ_GO(rmj_row_read_form(row, &columns, format, &prompt_seen, err));
+    RMJ_GO(check_settled(format, row->form, row->prompt_apart, err));
     if (row->kind == RMJ_ROW_MESSAGES) {
         RMJ_GO(read_tools(row, &columns, err));
         RMJ_GO(read_template_kwargs(row, &columns, err));
@@ -209,6 +222,25 @@ enum rmj_status rmj_row_parse(struct rmj_row *row, const struct rmj_row_format *
 out:
     json_decref(root);
     return status;
+}
+
+void rmj_row_format_settle(struct rmj_row_format *format, const char *line, size_t size, int ended, uint64_t number,
+                           struct rmj_buf *ignored)
+{
+    struct rmj_row row;
+    rmj_row_init(&row);
+    format->settled_row = 0;
+    if (rmj_row_parse(&row, format, line, size, ended, NULL) == RMJ_OK) {
+        format->settled_row = number;
+        format->settled_form = row.form;
+        format->settled_prompt_apart = row.prompt_apart;
+        for (const char *name = rmj_buf_text(&row.ignored); *name != '\0';) {
+            size_t length = strcspn(name, "\n");
+            rmj_buf_printf(ignored, "%s%.*s", ignored->size > 0 ? ", " : "", (int)length, name);
+            name += length + (name[length] == '\n');
+        }
+    }
+    rmj_row_deinit(&row);
 }
 
 static void strip(const char **text, size_t *size)

@@ -51,6 +51,10 @@ struct rmj_row_format {
     // Under automatic, text of "\n\nHuman:" turns is a conversation when the model has a chat template of its own, so
     // that training and evaluation look alike; else it stays text, since the default template writes just these marks.
     int model_has_template;
+    // By rmj_row_format_settle: what the file's first row is read as. A row that is read otherwise is RMJ_DATA.
+    uint64_t settled_row; // 0: not settled
+    Rmjob__V1__DataForm settled_form;
+    int settled_prompt_apart;
 };
 
 void rmj_row_init(struct rmj_row *row);
@@ -58,6 +62,10 @@ void rmj_row_deinit(struct rmj_row *row);
 // ended: the line had its newline. RMJ_DATA says what was found and the mend; the caller puts file and row in front.
 RMJ_MUST_USE enum rmj_status rmj_row_parse(struct rmj_row *row, const struct rmj_row_format *format, const char *line,
                                            size_t size, int ended, struct rmj_error *err);
+// Fixes the form of a file by a row of it (the first, row 1); nothing when that row cannot be parsed. ignored: gets the
+// names of the row's columns that are left aside, for a message.
+void rmj_row_format_settle(struct rmj_row_format *format, const char *line, size_t size, int ended, uint64_t row,
+                           struct rmj_buf *ignored);
 // Name of a row's form, for instance "text, prompt apart": a file keeps to the one of its first row.
 const char *rmj_row_form_name(Rmjob__V1__DataForm form, int prompt_apart);
 

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/buf.h"
@@ -36,6 +37,28 @@ static char *only_stars(const char *path)
     return pattern;
 }
 
+static void free_file(struct rmj_source_file *file)
+{
+    free(file->name);
+    free(file->path);
+    free(file->field);
+    free(file->label);
+}
+
+// The same file among those there: an object by its name, a local file wherever its names lead.
+static const struct rmj_source_file *find_twin(const struct rmj_sources *sources, const struct rmj_source_file *file)
+{
+    for (size_t i = 0; i < sources->count; i++) {
+        const struct rmj_source_file *other = &sources->files[i];
+        int same = file->inode == 0 ? strcmp(file->name, other->name) == 0
+                                    : file->inode == other->inode && file->device == other->device;
+        if (same) {
+            return other;
+        }
+    }
+    return NULL;
+}
+
 static enum rmj_status append(struct rmj_sources *sources, const char *name, const char *path, const char *field,
                               struct rmj_error *err)
 {
@@ -45,11 +68,27 @@ static enum rmj_status append(struct rmj_sources *sources, const char *name, con
     if (rmj_text_utf8_valid(name, strlen(name)) < strlen(name)) {
         return rmj_fail(err, RMJ_INVALID, "the name of a file is not UTF-8: rename it");
     }
+    struct rmj_source_file file = {
+        .name = strdup(name), .path = path == NULL ? NULL : strdup(path), .field = strdup(field)};
+    struct stat info;
+    if (path != NULL && stat(path, &info) == 0) {
+        file.device = info.st_dev;
+        file.inode = info.st_ino;
+    }
+    const struct rmj_source_file *twin = find_twin(sources, &file);
+    if (twin != NULL) {
+        enum rmj_status status = rmj_fail(err, RMJ_INVALID,
+                                          "%s is also a file of %s%s%s: each pair is read once, and a second time "
+                                          "would be a second epoch",
+                                          name, twin->field, strcmp(name, twin->name) == 0 ? "" : ", as ",
+                                          strcmp(name, twin->name) == 0 ? "" : twin->name);
+        free_file(&file);
+        return status;
+    }
     struct rmj_source_file *files = realloc(sources->files, (sources->count + 1) * sizeof *files);
     RMJ_ASSERT(files != NULL);
     sources->files = files;
-    files[sources->count++] = (struct rmj_source_file){
-        .name = strdup(name), .path = path == NULL ? NULL : strdup(path), .field = strdup(field)};
+    files[sources->count++] = file;
     return RMJ_OK;
 }
 
@@ -156,6 +195,20 @@ enum rmj_status rmj_sources_add(struct rmj_sources *sources, const char *path, c
     return RMJ_OK;
 }
 
+enum rmj_status rmj_sources_add_source(struct rmj_sources *sources, const Rmjob__V1__DataSource *source,
+                                       const char *field, struct rmj_error *err)
+{
+    size_t before = sources->count;
+    RMJ_TRY(rmj_sources_add(sources, source->path == NULL ? "" : source->path, field, err));
+    for (size_t i = before; i < sources->count; i++) {
+        struct rmj_source_file *file = &sources->files[i];
+        file->label = source->name == NULL || source->name[0] == '\0' ? NULL : strdup(source->name);
+        file->format = (struct rmj_row_format){
+            .form = source->has_form ? source->form : RMJOB__V1__DATA_FORM__automatic, .columns = source->columns};
+    }
+    return RMJ_OK;
+}
+
 static enum rmj_status make_directory(struct rmj_sources *sources, struct rmj_error *err)
 {
     if (sources->directory != NULL) {
@@ -239,9 +292,7 @@ void rmj_sources_deinit(struct rmj_sources *sources)
 {
     for (size_t i = 0; i < sources->count; i++) {
         rmj_sources_release(sources, i);
-        free(sources->files[i].name);
-        free(sources->files[i].path);
-        free(sources->files[i].field);
+        free_file(&sources->files[i]);
     }
     free(sources->files);
     if (sources->directory != NULL) {

@@ -6,6 +6,7 @@
 
 #include "base/status.h"
 #include "proto/rmjob/v1/spec.pb-c.h"
+#include "trainer/data/rows.h"
 
 #define RMJ_SOURCE_FILES_MAX 4096u
 
@@ -13,7 +14,10 @@ struct rmj_source_file {
     char *name;  // as the spec names it, '*' expanded
     char *path;  // where it lies now; a temporary file for an s3:// object once it was fetched, NULL before
     char *field; // dotted path in the spec: "data.train[0].path"
+    char *label; // the source's name, as reports show it; NULL: it has none
+    struct rmj_row_format format; // the source's form and columns, which are the spec's
     int temporary;
+    uint64_t device, inode; // of a local file, 0 where it is not there
 };
 
 struct rmj_sources {
@@ -22,10 +26,13 @@ struct rmj_sources {
     char *directory; // of temporary files, NULL when there is none
 };
 
-// Adds the files of one path, sorted by name. A pattern that matches nothing is RMJ_NOT_FOUND; a local file is not
-// opened.
+// Adds the files of one path, sorted by name. A pattern that matches nothing is RMJ_NOT_FOUND; a file that is there
+// already, under whichever name, is RMJ_INVALID. A local file is not opened.
 RMJ_MUST_USE enum rmj_status rmj_sources_add(struct rmj_sources *sources, const char *path, const char *field,
                                              struct rmj_error *err);
+// The same for a source of the spec, which must outlive the files.
+RMJ_MUST_USE enum rmj_status rmj_sources_add_source(struct rmj_sources *sources, const Rmjob__V1__DataSource *source,
+                                                    const char *field, struct rmj_error *err);
 // Makes sure that the file lies on this machine.
 RMJ_MUST_USE enum rmj_status rmj_sources_fetch(struct rmj_sources *sources, size_t index, struct rmj_error *err);
 // Whether the file is there, without reading it. 1 in *local when it lies on this machine.

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 #include <zlib.h>
@@ -75,7 +76,12 @@ static Rmjob__V1__PreparedRequest *prepare_text(const char *text)
 #define GOOD                                                                                                           \
     "{\"chosen\":\"\\n\\nHuman: hi\\n\\nAssistant: yes\",\"rejected\":\"\\n\\nHuman: hi\\n\\nAssistant: no\"}\n"
 
-// A broken row after a good one, and what is said about it.
+#define GOOD_APART "{\"prompt\":\"\\n\\nHuman: hi\\n\\nAssistant: \",\"chosen\":\"yes\",\"rejected\":\"no\"}\n"
+#define GOOD_MESSAGES                                                                                                  \
+    "{\"chosen\":[{\"role\":\"user\",\"content\":\"hi\"},{\"role\":\"assistant\",\"content\":\"yes\"}],"               \
+    "\"rejected\":[{\"role\":\"human\",\"content\":\"hi\"},{\"role\":\"gpt\",\"content\":\"no\"}]}\n"
+
+// A broken row after a good one of its form, and what is said about it.
 static const struct {
     const char *row, *message;
 } broken_rows[] = {
@@ -97,7 +103,7 @@ static const struct {
     {"{\"chosen\":\"a\",\"chosen\":\"b\",\"rejected\":\"c\"}\n", "train.jsonl:2: column 2"},
     {"{\"chosen\":1,\"rejected\":\"b\"}\n", "train.jsonl:2: chosen is a number; it must be"},
     {"{\"chosen\":\"a\",\"rejected\":null}\n", "train.jsonl:2: rejected is null"},
-    {"{\"chosen\":{\"from\":\"gpt\"},\"rejected\":\"b\"}\n", "train.jsonl:2: rejected is text"},
+    {"{\"chosen\":{\"role\":\"gpt\"},\"rejected\":\"b\"}\n", "train.jsonl:2: rejected is text"},
     {"{\"chosen\":\"a\",\"rejected\":[]}\n", "train.jsonl:2: rejected is a list; it must be text like chosen"},
     {"{\"prompt\":[],\"chosen\":\"a\",\"rejected\":\"b\"}\n", "train.jsonl:2: prompt is a list; it must be text"},
     {"{\"prompt\":7,\"chosen\":\"a\",\"rejected\":\"b\"}\n", "train.jsonl:2: prompt is a number"},
@@ -126,7 +132,15 @@ static void broken_rows_are_refused_by_file_and_row(void **state)
     (void)state;
     for (size_t i = 0; i < RMJ_COUNT(broken_rows); i++) {
         char text[1024];
-        snprintf(text, sizeof text, "%s%s", GOOD, broken_rows[i].row);
+        int apart = strstr(broken_rows[i].row, "\"prompt\"") != NULL,
+            texts = strstr(broken_rows[i].row, "\"chosen\":\"") != NULL;
+        int conversations = !texts && strstr(broken_rows[i].row, "\"chosen\":") != NULL &&
+                            strstr(broken_rows[i].row, "\"rejected\":") != NULL;
+        snprintf(text, sizeof text, "%s%s",
+                 apart           ? GOOD_APART
+                 : conversations ? GOOD_MESSAGES
+                                 : GOOD,
+                 broken_rows[i].row);
         Rmjob__V1__PreparedRequest *result = prepare_text(text);
         assert_true(fixture_has_finding(result->findings, result->n_findings, broken_rows[i].message));
         assert_int_equal(result->findings[0]->exit_code, 6);
@@ -302,7 +316,7 @@ static void a_set_of_repeated_rows_is_refused(void **state)
         struct rmj_buf text;
         many_pairs(&text, sets[i].pairs);
         for (int n = 0; n < sets[i].repeats; n++) {
-            rmj_buf_puts(&text, GOOD);
+            rmj_buf_puts(&text, GOOD_APART);
         }
         Rmjob__V1__PreparedRequest *result = prepare_text(rmj_buf_text(&text));
         assert_int_equal(fixture_error_count(result->findings, result->n_findings), sets[i].refused);
@@ -420,17 +434,98 @@ static void a_margin_that_nobody_asked_for_is_refused(void **state)
 static void texts_and_conversations_render_alike(void **state)
 {
     (void)state;
-    // Row by row: implicit text, explicit text, implicit messages, explicit messages; all but the first are duplicates.
-    Rmjob__V1__PreparedRequest *result = prepare_text(
-        GOOD "{\"prompt\":\"\\n\\nHuman: hi\\n\\nAssistant: \",\"chosen\":\"yes\",\"rejected\":\"no\"}\n"
-             "{\"chosen\":[{\"role\":\"user\",\"content\":\"hi\"},{\"role\":\"assistant\",\"content\":\"yes\"}],"
-             "\"rejected\":[{\"role\":\"human\",\"content\":\"hi\"},{\"role\":\"gpt\",\"content\":\"no\"}]}\n"
-             "{\"prompt\":[{\"role\":\"user\",\"content\":\"hi\"}],\"chosen\":[{\"role\":\"assistant\",\"content\":"
-             "\"yes\"}],"
-             "\"rejected\":[{\"role\":\"assistant\",\"content\":\"no\",\"name\":null}]}\n");
+    // Implicit text, explicit text, implicit messages, explicit messages: all but the first are duplicates.
+    static const char *const contents[] = {
+        GOOD, GOOD_APART, GOOD_MESSAGES,
+        "{\"prompt\":[{\"role\":\"user\",\"content\":\"hi\"}],\"chosen\":[{\"role\":\"assistant\",\"content\":"
+        "\"yes\"}],\"rejected\":[{\"role\":\"assistant\",\"content\":\"no\",\"name\":null}]}\n"};
+    for (size_t i = 0; i < RMJ_COUNT(contents); i++) {
+        char name[32];
+        snprintf(name, sizeof name, "alike-%zu.jsonl", i);
+        free(fixture_write_text(directory, name, contents[i]));
+    }
+    char *pattern = rmj_fs_join(directory, "alike-*.jsonl");
+    Rmjob__V1__JobSpec *spec = fixture_spec(model, pattern);
+    Rmjob__V1__PreparedRequest *result = prepare(spec, 1);
     assert_int_equal(result->data->rows, 4);
     assert_int_equal(result->data->dropped_duplicate, 3);
     free_result(result);
+    fixture_spec_free(spec);
+    free(pattern);
+}
+
+static void a_file_has_one_form(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *content, *message;
+    } files[] = {
+        {GOOD GOOD_APART, "train.jsonl:2: reads as text, prompt apart, row 1 as text: a file has one form"},
+        {GOOD GOOD_MESSAGES, "train.jsonl:2: reads as messages, row 1 as text: a file has one form; set the form"},
+        {"{\"prompt\":\"p\",\"chosen\":\"a\",\"rejected\":[\"b\"]}\n{\"prompt\":\"p\",\"chosen\":\"a\",\"rejected\":"
+         "\"c\"}\n",
+         "train.jsonl:2: reads as text, prompt apart, row 1 as best_of_n, prompt apart"},
+    };
+    for (size_t i = 0; i < RMJ_COUNT(files); i++) {
+        Rmjob__V1__PreparedRequest *result = prepare_text(files[i].content);
+        assert_true(fixture_has_finding(result->findings, result->n_findings, files[i].message));
+        free_result(result);
+    }
+}
+
+static void columns_that_nothing_reads_are_told_once(void **state)
+{
+    (void)state;
+    Rmjob__V1__PreparedRequest *result =
+        prepare_text("{\"id\":1,\"chosen\":\"a\",\"rejected\":\"b\",\"source\":\"x\"}\n"
+                     "{\"id\":2,\"chosen\":\"a\",\"rejected\":\"c\",\"source\":\"x\"}\n");
+    assert_int_equal(fixture_error_count(result->findings, result->n_findings), 0);
+    assert_true(fixture_has_finding(result->findings, result->n_findings, "columns that are not read: id, source"));
+    free_result(result);
+}
+
+static void sources_are_read_by_their_own_names_and_forms(void **state)
+{
+    (void)state;
+    char *path = fixture_write_text(directory, "own.jsonl", "{\"question\":\"hi\",\"good\":\"yes\",\"bad\":\"no\"}\n");
+    Rmjob__V1__JobSpec *spec = fixture_spec(model, path);
+    Rmjob__V1__DataSource *source = spec->data->train[0];
+    source->name = strdup("vendor-b");
+    source->has_form = 1;
+    source->form = RMJOB__V1__DATA_FORM__alpaca;
+    source->columns = malloc(sizeof *source->columns);
+    assert_non_null(source->columns);
+    rmjob__v1__columns__init(source->columns);
+    source->columns->instruction = strdup("question");
+    source->columns->chosen = strdup("good");
+    source->columns->rejected = strdup("bad");
+    Rmjob__V1__PreparedRequest *result = prepare(spec, 1);
+    assert_int_equal(fixture_error_count(result->findings, result->n_findings), 0);
+    assert_int_equal(result->data->pairs, 1);
+    assert_string_equal(result->data->files[0]->name, "vendor-b");
+    assert_string_equal(result->data->files[0]->path, path);
+    free_result(result);
+    fixture_spec_free(spec);
+    free(path);
+}
+
+static void a_file_that_is_named_twice_would_be_a_second_epoch(void **state)
+{
+    (void)state;
+    free(fixture_write_text(directory, "twice-1.jsonl", GOOD));
+    char *path = rmj_fs_join(directory, "twice-1.jsonl"), *link = rmj_fs_join(directory, "twice-2.jsonl");
+    assert_int_equal(symlink(path, link), 0);
+    char *pattern = rmj_fs_join(directory, "twice-*.jsonl");
+    Rmjob__V1__JobSpec *spec = fixture_spec(model, pattern);
+    Rmjob__V1__PreparedRequest *result = prepare(spec, 1);
+    assert_true(fixture_has_finding(result->findings, result->n_findings,
+                                    "twice-2.jsonl is also a file of data.train[0].path, as "));
+    assert_true(fixture_has_finding(result->findings, result->n_findings, "a second time would be a second epoch"));
+    free_result(result);
+    fixture_spec_free(spec);
+    free(pattern);
+    free(path);
+    free(link);
 }
 
 static void one_set_gives_one_plan(void **state)
@@ -518,6 +613,10 @@ int main(void)
         cmocka_unit_test(a_margin_that_is_used_must_be_everywhere),
         cmocka_unit_test(a_margin_that_nobody_asked_for_is_refused),
         cmocka_unit_test(texts_and_conversations_render_alike),
+        cmocka_unit_test(a_file_has_one_form),
+        cmocka_unit_test(columns_that_nothing_reads_are_told_once),
+        cmocka_unit_test(sources_are_read_by_their_own_names_and_forms),
+        cmocka_unit_test(a_file_that_is_named_twice_would_be_a_second_epoch),
         cmocka_unit_test(one_set_gives_one_plan),
         cmocka_unit_test(patterns_take_files_in_name_order),
         cmocka_unit_test(a_damaged_plan_object_is_not_opened),

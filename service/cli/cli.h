@@ -29,7 +29,9 @@ struct rmj_cli {
     // by verb
     int wait, follow;
     const char *spec, *policy, *key, *failures, *scores, *reason, *request_id, *rank, *name;
-    long ranks_max, ranks_min, limit;
+    const char *batch, *expected, *tolerance;
+    int all;
+    long ranks_max, ranks_min, limit, threads;
     const char *positional[RMJ_CLI_POSITIONAL_MAX];
     int positional_count;
     // made when first needed
@@ -65,6 +67,7 @@ extern const size_t rmj_flag_count;
 // printed.
 enum rmj_status rmj_cli_parse(struct rmj_cli *cli, int argc, char **argv, const struct rmj_command **command,
                               struct rmj_error *err);
+// command NULL: of all verbs.
 void rmj_cli_help(const struct rmj_command *command, FILE *out);
 
 // connect.c
@@ -135,5 +138,6 @@ enum rmj_status rmj_cmd_models(struct rmj_cli *cli, struct rmj_error *err);
 enum rmj_status rmj_cmd_pull(struct rmj_cli *cli, struct rmj_error *err);
 enum rmj_status rmj_cmd_verify(struct rmj_cli *cli, struct rmj_error *err);
 enum rmj_status rmj_cmd_doctor(struct rmj_cli *cli, struct rmj_error *err);
+enum rmj_status rmj_cmd_model_verify(struct rmj_cli *cli, struct rmj_error *err);
 
 #endif

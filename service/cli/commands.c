@@ -45,6 +45,9 @@ const struct rmj_command rmj_commands[] = {
      "fetch a published model, verified, into a new directory", "rmjob pull support-rm@candidate ./model"},
     {"verify", "DIR", 1, 1, "key", rmj_cmd_verify, "check a model directory against its signature",
      "rmjob verify ./model"},
+    {"model verify", "DIR", 1, 1, "batch expected tolerance threads all", rmj_cmd_model_verify,
+     "compare a model's numbers with another program's; exits 6 when they differ",
+     "rmjob model verify . --batch batch.json --expected expected.safetensors"},
     {"doctor", "", 0, 0, "", rmj_cmd_doctor, "check this machine and the service, and say the mend", "rmjob doctor"},
 };
 const size_t rmj_command_count = RMJ_COUNT(rmj_commands);
@@ -71,6 +74,12 @@ const struct rmj_flag rmj_flags[] = {
     {"policy", "FILE", "floors from this policy", 0},
     {"name", "NAME", "name of the model in the table", 0},
     {"scores", "FILE", "score file of RewardBench 2 (- for stdin)", 0},
+    {"batch", "FILE", "pairs of token ids, losses and the optimizer (batch.json)", 0},
+    {"expected", "FILE", "what the other program computed (expected.safetensors)", 0},
+    {"tolerance", "X", "largest ||ours - theirs|| / ||theirs|| (default 1e-5); ten times that after an optimizer step",
+     0},
+    {"threads", "N", "threads (default: one a core); the result does not depend on it", 0},
+    {"all", NULL, "print every comparison, not only the worst of each group", 0},
     {"key", "FILE", "public key (PEM); default: the key pinned from the service", 0},
 };
 const size_t rmj_flag_count = RMJ_COUNT(rmj_flags);
@@ -134,6 +143,41 @@ static void print_flags(const char *list, int global, FILE *out)
     }
 }
 
+// Whether the words are "group x".
+static int in_group(const char *words, const char *group)
+{
+    size_t length = strlen(group);
+    return strncmp(words, group, length) == 0 && words[length] == ' ';
+}
+
+static int is_group(const char *word)
+{
+    for (size_t i = 0; word != NULL && i < rmj_command_count; i++) {
+        if (in_group(rmj_commands[i].words, word)) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+static void print_verbs(const char *group, FILE *out)
+{
+    for (size_t i = 0; i < rmj_command_count; i++) {
+        if (group == NULL || in_group(rmj_commands[i].words, group)) {
+            char head[64];
+            snprintf(head, sizeof head, "%s %s", rmj_commands[i].words, rmj_commands[i].arguments);
+            print_entry(out, head, VERB_COLUMN, rmj_commands[i].summary);
+        }
+    }
+}
+
+static void print_group_help(const char *group, FILE *out)
+{
+    fprintf(out, "usage: rmjob %s VERB [arguments] [flags]\n\n", group);
+    print_verbs(group, out);
+    fprintf(out, "\n`rmjob %s VERB --help` prints the flags of a verb\n", group);
+}
+
 void rmj_cli_help(const struct rmj_command *command, FILE *out)
 {
     if (command != NULL) {
@@ -150,11 +194,7 @@ void rmj_cli_help(const struct rmj_command *command, FILE *out)
         return;
     }
     fprintf(out, "rmjob trains, judges and publishes reward models.\n\nusage: rmjob VERB [arguments] [flags]\n\n");
-    for (size_t i = 0; i < rmj_command_count; i++) {
-        char head[64];
-        snprintf(head, sizeof head, "%s %s", rmj_commands[i].words, rmj_commands[i].arguments);
-        print_entry(out, head, VERB_COLUMN, rmj_commands[i].summary);
-    }
+    print_verbs(NULL, out);
     fprintf(out, "\nglobal flags (`rmjob VERB --help` prints those of the verb):\n");
     print_flags("", 1, out);
     fprintf(out, "\nexit codes: 0 done, 1 internal, 2 usage or spec, 3 gate, 4 unreachable,\n"
@@ -178,19 +218,32 @@ static enum rmj_status set_flag(struct rmj_cli *cli, const char *name, const cha
         const char *name;
         const char **target;
     } texts[] = {
-        {"server", &cli->server}, {"project", &cli->project}, {"request-id", &cli->request_id},
-        {"rank", &cli->rank},     {"reason", &cli->reason},   {"failures", &cli->failures},
-        {"spec", &cli->spec},     {"policy", &cli->policy},   {"name", &cli->name},
-        {"scores", &cli->scores}, {"key", &cli->key},
+        {"server", &cli->server},
+        {"project", &cli->project},
+        {"request-id", &cli->request_id},
+        {"rank", &cli->rank},
+        {"reason", &cli->reason},
+        {"failures", &cli->failures},
+        {"spec", &cli->spec},
+        {"policy", &cli->policy},
+        {"name", &cli->name},
+        {"scores", &cli->scores},
+        {"key", &cli->key},
+        {"batch", &cli->batch},
+        {"expected", &cli->expected},
+        {"tolerance", &cli->tolerance},
     };
     const struct {
         const char *name;
         int *target;
-    } switches[] = {{"wait", &cli->wait}, {"follow", &cli->follow}, {"no-input", &cli->no_input}};
+    } switches[] = {{"wait", &cli->wait}, {"follow", &cli->follow}, {"no-input", &cli->no_input}, {"all", &cli->all}};
     const struct {
         const char *name;
         long *target;
-    } counts[] = {{"limit", &cli->limit}, {"max-ranks", &cli->ranks_max}, {"min-ranks", &cli->ranks_min}};
+    } counts[] = {{"limit", &cli->limit},
+                  {"max-ranks", &cli->ranks_max},
+                  {"min-ranks", &cli->ranks_min},
+                  {"threads", &cli->threads}};
     for (size_t i = 0; i < RMJ_COUNT(texts); i++) {
         if (strcmp(texts[i].name, name) == 0) {
             *texts[i].target = value;
@@ -220,6 +273,16 @@ static enum rmj_status set_flag(struct rmj_cli *cli, const char *name, const cha
         return rmj_fail(err, RMJ_INVALID, "--timeout is '%s'; write a duration such as 90s, 30m or 2h", value);
     }
     return RMJ_OK;
+}
+
+// Of a verb, of a group of verbs by its first word, or of all.
+static void help_with(const struct rmj_command *command, const char *first)
+{
+    if (command == NULL && is_group(first)) {
+        print_group_help(first, stdout);
+    } else {
+        rmj_cli_help(command, stdout);
+    }
 }
 
 static const struct rmj_command *find_command(const char *first, const char *second, int *words)
@@ -358,14 +421,14 @@ enum rmj_status rmj_cli_parse(struct rmj_cli *cli, int argc, char **argv, const 
     if (verb < argc && strcmp(argv[verb], "help") == 0) {
         const char *third = verb + 2 < argc ? argv[verb + 2] : NULL;
         command = second == NULL ? NULL : find_command(second, third, &words);
-        if (second != NULL && command == NULL && strncmp(second, "--", 2) != 0) {
+        if (second != NULL && command == NULL && !is_group(second) && strncmp(second, "--", 2) != 0) {
             return unknown_verb(second, third, err);
         }
-        rmj_cli_help(command, stdout);
+        help_with(command, second);
         return RMJ_OK;
     }
     if (has_argument(argc, argv, "--help") || has_argument(argc, argv, "-h")) {
-        rmj_cli_help(command, stdout);
+        help_with(command, verb < argc ? argv[verb] : NULL);
         return RMJ_OK;
     }
     if (verb >= argc) {

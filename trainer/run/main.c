@@ -7,12 +7,15 @@
 #include "trainer/run/supervisor.h"
 #include "trainer/run/tasks.h"
 #include "trainer/run/trainer.h"
+#include "trainer/run/verbs.h"
 
 static const char usage[] =
     "usage: rmjob-rank --server ADDRESS --job ID --rank-uid UID    one rank of a job\n"
     "       rmjob-rank check --spec FILE.json                     check a spec's inputs\n"
     "       rmjob-rank prepare --server ADDRESS --job ID          read the data, make the plan\n"
     "       rmjob-rank score DIRECTORY                            score JSON lines from stdin\n"
+    "       rmjob-rank model-verify DIRECTORY --batch FILE --expected FILE [flags]\n"
+    "                                                             for `rmjob model verify`\n"
     "the rank's token is taken from RMJOB_RANK_TOKEN\n";
 
 static const char *flag(int argc, char **argv, const char *name)
@@ -70,6 +73,9 @@ int main(int argc, char **argv)
     }
     if (strcmp(mode, "score") == 0 && argc == 3) {
         return rmj_task_score(argv[2]);
+    }
+    if (strcmp(mode, "model-verify") == 0) {
+        return rmj_verb_model_verify(argc, argv);
     }
     struct rmj_supervisor_options options = {server, job, flag(argc, argv, "--rank-uid")};
     if (server == NULL || job == NULL || options.rank_uid == NULL) {

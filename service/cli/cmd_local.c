@@ -1,0 +1,165 @@
+// Verbs that need the trainer's code run in its program, rmjob-rank, which is installed beside this one: model verify.
+// Its output, its messages and its exit code are this command's own. One posix_spawn and one wait.
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/fs.h"
+#include "service/cli/cli.h"
+
+#define ARGUMENTS_MAX 24
+
+extern char **environ;
+
+struct arguments {
+    const char *list[ARGUMENTS_MAX + 1]; // NULL-terminated
+    size_t count;
+};
+
+static void add(struct arguments *arguments, const char *text)
+{
+    RMJ_ASSERT(arguments->count < ARGUMENTS_MAX);
+    arguments->list[arguments->count++] = text;
+}
+
+static void add_value(struct arguments *arguments, const char *flag, const char *value)
+{
+    if (value != NULL) {
+        add(arguments, flag);
+        add(arguments, value);
+    }
+}
+
+static void add_switch(struct arguments *arguments, const char *flag, int on)
+{
+    if (on) {
+        add(arguments, flag);
+    }
+}
+
+// $RMJOB_BIN/rmjob-rank, else beside this program; free() it.
+static enum rmj_status find_program(char **path, struct rmj_error *err)
+{
+    const char *folder = getenv("RMJOB_BIN");
+    char own[4096];
+    if (folder == NULL || *folder == '\0') {
+        ssize_t length = readlink("/proc/self/exe", own, sizeof own - 1);
+        own[length > 0 ? length : 0] = '\0';
+        char *slash = strrchr(own, '/');
+        if (slash != NULL) {
+            *slash = '\0';
+        }
+        folder = own;
+    }
+    *path = rmj_fs_join(folder, "rmjob-rank");
+    if (access(*path, X_OK) == 0) {
+        return RMJ_OK;
+    }
+    enum rmj_status status =
+        rmj_fail_errno(err, RMJ_INTERNAL, "%s cannot be run; set RMJOB_BIN to the folder that holds rmjob-rank", *path);
+    free(*path);
+    *path = NULL;
+    return status;
+}
+
+// Standard descriptors are shared; SIGPIPE, which this program ignores, is the child's own again.
+static enum rmj_status start(const char *program, const struct arguments *arguments, pid_t *pid, struct rmj_error *err)
+{
+    char *argv[ARGUMENTS_MAX + 2] = {(char *)(uintptr_t)program};
+    for (size_t i = 0; i < arguments->count; i++) {
+        argv[i + 1] = (char *)(uintptr_t)arguments->list[i]; // posix_spawn does not write
+    }
+    posix_spawnattr_t attributes;
+    sigset_t defaults;
+    sigemptyset(&defaults);
+    sigaddset(&defaults, SIGPIPE);
+    posix_spawnattr_init(&attributes);
+    posix_spawnattr_setsigdefault(&attributes, &defaults);
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF);
+    int code = posix_spawn(pid, program, NULL, &attributes, argv, environ);
+    posix_spawnattr_destroy(&attributes);
+    return code == 0
+               ? RMJ_OK
+               : rmj_fail_origin(err, RMJ_INTERNAL, "errno", code, "cannot start %s: %s", program, strerror(code));
+}
+
+// RMJ_TIMEOUT after it was killed.
+static enum rmj_status wait_until(pid_t pid, int64_t timeout_ms, int *state, struct rmj_error *err)
+{
+    int late = 0, fd = timeout_ms > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
+    if (fd >= 0) {
+        struct pollfd end = {.fd = fd, .events = POLLIN};
+        late = poll(&end, 1, timeout_ms > INT32_MAX ? INT32_MAX : (int)timeout_ms) == 0;
+        close(fd);
+    }
+    if (late) {
+        kill(pid, SIGKILL);
+    }
+    while (waitpid(pid, state, 0) < 0) {
+        if (errno != EINTR) {
+            return rmj_fail_errno(err, RMJ_INTERNAL, "cannot wait for rmjob-rank");
+        }
+    }
+    return late ? rmj_fail(err, RMJ_TIMEOUT, "not done within --timeout") : RMJ_OK;
+}
+
+// The class whose exit code this is. The child has said why, so there is no message.
+static enum rmj_status status_of(int exit_code)
+{
+    for (int status = RMJ_OK; status < RMJ_STATUS_COUNT; status++) {
+        if (rmj_status_exit_code((enum rmj_status)status) == exit_code) {
+            return (enum rmj_status)status;
+        }
+    }
+    return RMJ_INTERNAL;
+}
+
+static enum rmj_status run_local(const struct rmj_cli *cli, struct arguments *arguments, struct rmj_error *err)
+{
+    char *program = NULL;
+    pid_t pid;
+    int state = 0;
+    add_switch(arguments, "--json", cli->json);
+    add_switch(arguments, "--colour", cli->colour_out && !cli->json);
+    RMJ_TRY(find_program(&program, err));
+    fflush(stdout);
+    enum rmj_status status = start(program, arguments, &pid, err);
+    free(program);
+    RMJ_TRY(status);
+    RMJ_TRY(wait_until(pid, cli->timeout_ms, &state, err));
+    if (WIFSIGNALED(state) && WTERMSIG(state) == SIGPIPE) {
+        return RMJ_OK; // the reader has what it wanted
+    }
+    if (WIFSIGNALED(state)) {
+        return rmj_fail(err, RMJ_INTERNAL, "rmjob-rank was ended by signal %d (%s)", WTERMSIG(state),
+                        strsignal(WTERMSIG(state)));
+    }
+    return status_of(WEXITSTATUS(state));
+}
+
+enum rmj_status rmj_cmd_model_verify(struct rmj_cli *cli, struct rmj_error *err)
+{
+    struct arguments arguments = {0};
+    char threads[24];
+    if (cli->batch == NULL || cli->expected == NULL) {
+        return rmj_fail(err, RMJ_INVALID,
+                        "%s is missing; usage: rmjob model verify DIR --batch batch.json --expected "
+                        "expected.safetensors",
+                        cli->batch == NULL ? "--batch" : "--expected");
+    }
+    add(&arguments, "model-verify");
+    add(&arguments, cli->positional[0]);
+    add_value(&arguments, "--batch", cli->batch);
+    add_value(&arguments, "--expected", cli->expected);
+    add_value(&arguments, "--tolerance", cli->tolerance);
+    snprintf(threads, sizeof threads, "%ld", cli->threads);
+    add_value(&arguments, "--threads", cli->threads > 0 ? threads : NULL);
+    add_switch(&arguments, "--all", cli->all);
+    return run_local(cli, &arguments, err);
+}

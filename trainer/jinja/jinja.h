@@ -16,9 +16,9 @@
 
 struct rmj_jinja;
 
-// Compiles `source`. name: what messages call it ("chat_template.jinja"). RMJ_DATA with "name:line: ..." for syntax that
-// is wrong, and for syntax, filters, tests or functions that are not supported, each by its name: a template is refused
-// here, never half rendered later.
+// Compiles `source`. name: what messages call it ("chat_template.jinja"). RMJ_DATA with "name:line: ..." for syntax
+// that is wrong, and for syntax, filters, tests or functions that are not supported, each by its name: a template is
+// refused here, never half rendered later.
 RMJ_MUST_USE enum rmj_status rmj_jinja_compile(struct rmj_jinja **jinja, const char *name, const char *source,
                                                size_t size, struct rmj_error *err);
 void rmj_jinja_free(struct rmj_jinja *jinja);

@@ -10,7 +10,12 @@
 #include "trainer/model/config.h"
 #include "trainer/model/layout.h"
 
-enum rmj_head_init { RMJ_HEAD_NORMAL, RMJ_HEAD_ZEROS, RMJ_HEAD_BASE };
+enum rmj_head_init {
+    RMJ_HEAD_NORMAL,
+    RMJ_HEAD_ZEROS,
+    RMJ_HEAD_BASE,
+    RMJ_HEAD_LATER, // zero, for the caller to fill
+};
 
 // Checks headers only: every tensor there, its dtype, shape, offsets inside the file, none overlapping; one file or
 // many (model.safetensors.index.json). No weights are read. RMJ_DATA names file, tensor and the mend.
@@ -34,7 +39,8 @@ struct rmj_weights_options {
 };
 // Fills weights [layout->weight_count] float32 (F32, BF16 and F16 files); adapters of the layout get their start
 // values. A pad row added by the plan is the mean of the embedding's rows. RMJ_DATA as above; not-a-number or infinity
-// in a weight is refused with its tensor and index.
+// in a weight is refused with its tensor and index. Of an adapter directory (adapter.h): its base model's with the
+// adapters merged, and the adapter's head; head_init is not used.
 RMJ_MUST_USE enum rmj_status rmj_weights_load(const struct rmj_weights_options *options, float *weights,
                                               struct rmj_error *err);
 
@@ -48,10 +54,12 @@ struct rmj_export_options {
     int vocabulary_grows;          // the pad token is a row after the base model's vocabulary: the layout's last
     const char *chat_template;     // template text to write, NULL to keep the base model's own
     uint64_t shard_size_bytes_max; // 0: 5 GB
+    const char *adapter_base;      // not NULL: a PEFT adapter directory for the base model of this name
 };
-// Writes *ForSequenceClassification, num_labels 1, float32 safetensors, tokenizer files, chat template. The bytes are a
-// function of the arguments alone. A pad token that the base model's tokenizer does not have (a new row, or a spare one
-// of the embedding) is added to tokenizer.json and its configs.
+// Adapters of the layout are merged into their matrices (rmj_lora_merge), or, with adapter_base, written alone with the
+// head. Writes *ForSequenceClassification, num_labels 1, float32 safetensors, tokenizer files, chat template. The bytes
+// are a function of the arguments alone. A pad token that the base model's tokenizer does not have (a new row, or a
+// spare one of the embedding) is added to tokenizer.json and its configs.
 RMJ_MUST_USE enum rmj_status rmj_model_export(const struct rmj_export_options *options, struct rmj_error *err);
 
 #endif

@@ -9,6 +9,7 @@
 
 #include "base/fs.h"
 #include "base/text.h"
+#include "trainer/model/adapter.h"
 #include "trainer/model/config_reader.h"
 #include "trainer/model/families.h"
 #include "trainer/model/json_file.h"
@@ -330,7 +331,7 @@ static enum rmj_status read_shape(const struct rmj_config_reader *r, struct rmj_
     return check_shape(r, config);
 }
 
-enum rmj_status rmj_model_config_read(struct rmj_model_config *config, const char *directory, struct rmj_error *err)
+static enum rmj_status read_model_config(struct rmj_model_config *config, const char *directory, struct rmj_error *err)
 {
     enum rmj_status status = RMJ_OK;
     char *path = rmj_fs_join(directory, "config.json");
@@ -345,6 +346,18 @@ enum rmj_status rmj_model_config_read(struct rmj_model_config *config, const cha
 out:
     json_decref(r.root);
     free(path);
+    return status;
+}
+
+enum rmj_status rmj_model_config_read(struct rmj_model_config *config, const char *directory, struct rmj_error *err)
+{
+    if (!rmj_adapter_is(directory)) {
+        return read_model_config(config, directory, err);
+    }
+    char *base;
+    RMJ_TRY(rmj_adapter_base(directory, &base, err));
+    enum rmj_status status = read_model_config(config, base, err);
+    free(base);
     return status;
 }
 

@@ -83,8 +83,8 @@ struct rmj_model_config {
     int32_t bos_token, eos_token, pad_token; // -1 when absent
 };
 
-// Reads directory/config.json. RMJ_DATA names the file, the key and the mend; anything the config asks for that is not
-// computed here is refused by its key.
+// Reads directory/config.json; of an adapter directory (adapter.h) its base model's. RMJ_DATA names the file, the key
+// and the mend; anything the config asks for that is not computed here is refused by its key.
 RMJ_MUST_USE enum rmj_status rmj_model_config_read(struct rmj_model_config *config, const char *directory,
                                                    struct rmj_error *err);
 // The architecture that a reward model of this family is published as: "LlamaForSequenceClassification".

@@ -3,6 +3,8 @@
 //
 //   config.json  model.safetensors | model-0000i-of-0000n.safetensors + index  tokenizer.json  tokenizer_config.json
 //   special_tokens_map.json  chat_template.jinja
+//
+// An adapter directory has adapter_config.json and adapter_model.safetensors (adapter.c) in place of the first two.
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,16 +13,18 @@
 
 #include "base/fs.h"
 #include "base/log.h"
+#include "trainer/model/adapter.h"
 #include "trainer/model/checkpoint_io.h"
 #include "trainer/model/export_tokenizer.h"
 #include "trainer/model/json_file.h"
+#include "trainer/model/safetensors_write.h"
 
 #define SHARD_SIZE_DEFAULT ((uint64_t)5 * 1000 * 1000 * 1000)
-#define HEADER_SIZE_MAX ((size_t)100 * 1000 * 1000)
 
+// Adapters go into their matrices: they have no place of their own.
 static uint64_t tensor_bytes(const struct rmj_tensor *tensor)
 {
-    return tensor->element_count * sizeof(float);
+    return tensor->is_adapter ? 0 : tensor->element_count * sizeof(float);
 }
 
 // One past the last tensor of the shard that begins at `first`: as many as fit, at least one.
@@ -29,7 +33,7 @@ static uint32_t shard_end(const struct rmj_export_options *o, uint32_t first)
     uint64_t most = o->shard_size_bytes_max > 0 ? o->shard_size_bytes_max : SHARD_SIZE_DEFAULT;
     uint64_t size = 0;
     uint32_t end = first;
-    while (end < o->layout->tensor_count && (end == first || size + tensor_bytes(&o->layout->tensors[end]) <= most)) {
+    while (end < o->layout->tensor_count && (size == 0 || size + tensor_bytes(&o->layout->tensors[end]) <= most)) {
         size += tensor_bytes(&o->layout->tensors[end++]);
     }
     return end;
@@ -53,30 +57,48 @@ static void shard_name(char *out, size_t size, uint32_t index, uint32_t count)
     }
 }
 
-// Tensors in the layout's order, the header padded to 8 bytes with spaces as the format's own library does.
+// Tensors in the layout's order.
 static void write_header(struct rmj_buf *out, const struct rmj_export_options *o, uint32_t first, uint32_t end)
 {
-    char size_bytes[8] = {0};
-    rmj_buf_append(out, size_bytes, sizeof size_bytes);
-    rmj_buf_puts(out, "{\"__metadata__\":{\"format\":\"pt\"}");
     uint64_t at = 0;
+    rmj_safetensors_header_begin(out);
     for (uint32_t i = first; i < end; i++) {
-        const struct rmj_tensor *t = &o->layout->tensors[i];
-        rmj_buf_printf(out, ",\"%s\":{\"dtype\":\"F32\",\"shape\":[", t->name);
-        if (t->dimension_count == 2) {
-            rmj_buf_printf(out, "%u,", t->shape[0]);
+        if (!o->layout->tensors[i].is_adapter) {
+            rmj_safetensors_header_add(out, o->layout->tensors[i].name, &o->layout->tensors[i], &at);
         }
-        rmj_buf_printf(out, "%u],\"data_offsets\":[%llu,%llu]}", t->shape[1], (unsigned long long)at,
-                       (unsigned long long)(at + tensor_bytes(t)));
-        at += tensor_bytes(t);
     }
-    rmj_buf_putc(out, '}');
-    while (out->size % 8 != 0) {
-        rmj_buf_putc(out, ' ');
+    rmj_safetensors_header_end(out);
+}
+
+// A tensor's bytes, with its adapter if it has one. *good: 0 with errno when the file took fewer.
+static enum rmj_status write_tensor(const struct rmj_export_options *o, uint32_t tensor, FILE *file, int *good,
+                                    struct rmj_error *err)
+{
+    const struct rmj_tensor *t = &o->layout->tensors[tensor];
+    const float *data = o->weights + t->offset;
+    if (t->is_adapter) {
+        return RMJ_OK;
     }
-    for (int i = 0; !out->failed && i < 8; i++) {
-        out->bytes[i] = (char)((uint64_t)(out->size - 8) >> (8 * i));
+    if (t->adapter == RMJ_NO_ADAPTER) {
+        *good = fwrite(data, sizeof(float), t->element_count, file) == t->element_count;
+        return RMJ_OK;
     }
+    const struct rmj_tensor *a = &o->layout->tensors[t->adapter], *b = a + 1;
+    struct rmj_lora_matrix matrix = {.row_count = t->shape[0],
+                                     .column_count = t->shape[1],
+                                     .rank = o->layout->lora.rank,
+                                     .scale = o->layout->lora.alpha / o->layout->lora.rank,
+                                     .weight = data,
+                                     .a = o->weights + a->offset,
+                                     .b = o->weights + b->offset};
+    float *merged = malloc(t->element_count * sizeof *merged);
+    enum rmj_status status = merged != NULL ? rmj_lora_merge(&matrix, merged, err)
+                                            : rmj_fail(err, RMJ_NO_MEMORY, "no memory to merge %s", t->name);
+    if (status == RMJ_OK) {
+        *good = fwrite(merged, sizeof(float), t->element_count, file) == t->element_count;
+    }
+    free(merged);
+    return status;
 }
 
 static enum rmj_status write_shard(const struct rmj_export_options *o, const char *path, uint32_t first, uint32_t end,
@@ -84,15 +106,14 @@ static enum rmj_status write_shard(const struct rmj_export_options *o, const cha
 {
     enum rmj_status status = RMJ_OK;
     struct rmj_buf header;
-    rmj_buf_init(&header, HEADER_SIZE_MAX);
+    rmj_buf_init(&header, RMJ_SAFETENSORS_HEADER_MAX);
     write_header(&header, o, first, end);
     FILE *file = NULL;
     RMJ_GO(rmj_buf_check(&header, err));
     file = fopen(path, "wbe");
     int good = file != NULL && fwrite(header.bytes, 1, header.size, file) == header.size;
     for (uint32_t i = first; good && i < end; i++) {
-        const struct rmj_tensor *t = &o->layout->tensors[i];
-        good = fwrite(o->weights + t->offset, sizeof(float), t->element_count, file) == t->element_count;
+        RMJ_GO(write_tensor(o, i, file, &good, err));
     }
     good = good && fflush(file) == 0 && fsync(fileno(file)) == 0;
     if (!good) {
@@ -116,6 +137,9 @@ static enum rmj_status write_index(const struct rmj_export_options *o, const cha
         if (i == end) {
             shard++;
             end = shard_end(o, i);
+        }
+        if (o->layout->tensors[i].is_adapter) {
+            continue;
         }
         char name[64];
         shard_name(name, sizeof name, shard, count);
@@ -186,9 +210,13 @@ enum rmj_status rmj_model_export(const struct rmj_export_options *options, struc
     // What an export that was killed left behind.
     RMJ_GO(rmj_fs_remove_tree(partial, err));
     RMJ_GO(rmj_fs_make_directories(partial, 0755, err));
-    RMJ_GO(write_config(options, partial, err));
     RMJ_GO(rmj_export_tokenizer(options, partial, err));
-    RMJ_GO(write_weights(options, partial, err));
+    if (options->adapter_base != NULL) {
+        RMJ_GO(rmj_adapter_write(options, partial, err));
+    } else {
+        RMJ_GO(write_config(options, partial, err));
+        RMJ_GO(write_weights(options, partial, err));
+    }
     if (rename(partial, options->directory) != 0) {
         status = rmj_fail_errno(err, rmj_fs_errno_status(errno), "%s: cannot be made", options->directory);
     }

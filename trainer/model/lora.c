@@ -108,30 +108,25 @@ void rmj_lora_fill(const struct rmj_layout *layout, uint64_t seed, float *weight
     }
 }
 
-enum rmj_status rmj_lora_merge(const struct rmj_layout *layout, uint32_t tensor, const float *weights, float *out,
-                               struct rmj_error *err)
+enum rmj_status rmj_lora_merge(const struct rmj_lora_matrix *matrix, float *out, struct rmj_error *err)
 {
-    const struct rmj_tensor *t = &layout->tensors[tensor];
-    RMJ_ASSERT(t->adapter != RMJ_NO_ADAPTER);
-    const struct rmj_tensor *a = &layout->tensors[t->adapter], *b = &layout->tensors[t->adapter + 1];
-    uint32_t rank = a->shape[0], columns = t->shape[1];
-    double scale = layout->lora.alpha / layout->lora.rank;
+    uint32_t rank = matrix->rank, columns = matrix->column_count;
     double *sums = malloc(columns * sizeof *sums);
     if (sums == NULL) {
         return rmj_fail(err, RMJ_NO_MEMORY, "no memory to merge a row of %u", columns);
     }
-    for (uint32_t row = 0; row < t->shape[0]; row++) {
+    for (uint32_t row = 0; row < matrix->row_count; row++) {
         memset(sums, 0, columns * sizeof *sums);
         for (uint32_t k = 0; k < rank; k++) {
-            double factor = (double)weights[b->offset + (uint64_t)row * rank + k];
-            const float *from = weights + a->offset + (uint64_t)k * columns;
+            double factor = (double)matrix->b[(uint64_t)row * rank + k];
+            const float *from = matrix->a + (uint64_t)k * columns;
             for (uint32_t c = 0; c < columns; c++) {
                 sums[c] += factor * (double)from[c];
             }
         }
-        const float *base = weights + t->offset + (uint64_t)row * columns;
+        const float *base = matrix->weight + (uint64_t)row * columns;
         for (uint32_t c = 0; c < columns; c++) {
-            out[(uint64_t)row * columns + c] = (float)((double)base[c] + scale * sums[c]);
+            out[(uint64_t)row * columns + c] = (float)((double)base[c] + matrix->scale * sums[c]);
         }
     }
     free(sums);

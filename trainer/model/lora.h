@@ -37,8 +37,13 @@ int rmj_lora_is_target(const struct rmj_lora *lora, const char *name);
 
 // Start values of every A and B of the layout, from the seed alone, with a stream of their own.
 void rmj_lora_fill(const struct rmj_layout *layout, uint64_t seed, float *weights);
-// W + alpha/r B A of one matrix of the layout: each element in double, k ascending, then W, rounded once.
-RMJ_MUST_USE enum rmj_status rmj_lora_merge(const struct rmj_layout *layout, uint32_t tensor, const float *weights,
-                                            float *out, struct rmj_error *err);
+struct rmj_lora_matrix {
+    uint32_t row_count, column_count, rank;
+    double scale; // alpha/r
+    const float *weight, *a, *b;
+};
+// W + alpha/r B A, which may be W in place: the sum over k of B A in double, k ascending, times alpha/r, added to W,
+// and rounded once.
+RMJ_MUST_USE enum rmj_status rmj_lora_merge(const struct rmj_lora_matrix *matrix, float *out, struct rmj_error *err);
 
 #endif

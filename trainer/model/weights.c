@@ -9,6 +9,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/rng.h"
+#include "trainer/model/adapter.h"
 #include "trainer/model/checkpoint_io.h"
 #include "trainer/model/safetensors.h"
 
@@ -148,6 +149,8 @@ static enum rmj_status open_files(struct weight_files *set, const char *director
         status = open_one(set, directory, "model.safetensors", err);
     } else if (rmj_fs_exists(index)) {
         status = open_index(set, directory, index, err);
+    } else if (rmj_adapter_is(directory)) {
+        status = rmj_fail(err, RMJ_DATA, "%s: is a PEFT adapter; merge it into its base model first", directory);
     } else {
         status = rmj_fail(err, RMJ_DATA,
                           "%s: has neither model.safetensors nor model.safetensors.index.json; convert the model to "
@@ -340,6 +343,9 @@ static enum rmj_status load(const struct weight_files *set, const struct rmj_wei
         if (tensor->is_adapter) {
             continue;
         }
+        if (i == layout->head && options->head_init == RMJ_HEAD_LATER) {
+            continue;
+        }
         if (i == layout->head && options->head_init != RMJ_HEAD_BASE) {
             fill_head(options, out, tensor->element_count);
             continue;
@@ -355,13 +361,29 @@ static enum rmj_status load(const struct weight_files *set, const struct rmj_wei
     return fill_added_rows(embedding, options->config->vocabulary_size, weights + embedding->offset, err);
 }
 
-enum rmj_status rmj_weights_load(const struct rmj_weights_options *options, float *weights, struct rmj_error *err)
+static enum rmj_status load_directory(const struct rmj_weights_options *options, float *weights, struct rmj_error *err)
 {
     struct weight_files set;
     RMJ_TRY(open_files(&set, options->directory, err));
     enum rmj_status status = load(&set, options, weights, err);
     close_files(&set);
     return status;
+}
+
+enum rmj_status rmj_weights_load(const struct rmj_weights_options *options, float *weights, struct rmj_error *err)
+{
+    if (!rmj_adapter_is(options->directory)) {
+        return load_directory(options, weights, err);
+    }
+    struct rmj_weights_options base = *options;
+    char *directory;
+    RMJ_TRY(rmj_adapter_base(options->directory, &directory, err));
+    base.directory = directory;
+    base.head_init = RMJ_HEAD_LATER;
+    enum rmj_status status = load_directory(&base, weights, err);
+    free(directory);
+    return status == RMJ_OK ? rmj_adapter_apply(options->directory, options->config, options->layout, weights, err)
+                            : status;
 }
 
 struct digest_walk {

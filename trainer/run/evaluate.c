@@ -8,6 +8,7 @@
 #include "base/fs.h"
 #include "storage/artifact/artifact.h"
 #include "trainer/data/lineage.h"
+#include "trainer/data/lora_spec.h"
 #include "trainer/data/pins.h"
 #include "trainer/data/template.h"
 #include "trainer/eval/eval.h"
@@ -27,7 +28,9 @@ static enum rmj_status export_weights(struct rmj_trainer *trainer, const char *d
                                          .weights = trainer->weights,
                                          .pad_token = trainer->info->pad_token,
                                          .vocabulary_grows = trainer->info->vocabulary_grows,
-                                         .chat_template = rmj_default_chat_template()};
+                                         .chat_template = rmj_default_chat_template(),
+                                         .adapter_base =
+                                             rmj_publishes_adapter(trainer->spec) ? trainer->spec->base_model : NULL};
     (void)rmj_fault_point("export");
     RMJ_TRY(rmj_check_base(trainer, RMJ_MODEL_COMPANIONS, err)); // tokenizer and lineage go into the artifact
     RMJ_TRY(rmj_model_export(&options, err));
@@ -254,6 +257,9 @@ enum rmj_status rmj_evaluate(struct rmj_trainer *trainer, struct rmj_error *err)
         goto out;
     }
     RMJ_GO(score(trainer, eval, scores, all, err));
+    if (rmj_publishes_adapter(trainer->spec)) {
+        RMJ_GO(rmj_check_base(trainer, RMJ_MODEL_WHOLE, err)); // the other half of what was scored
+    }
     if (gen->rank == 0) {
         RMJ_GO(store_rows(trainer, eval, scores, rows_hex, err));
         RMJ_GO(tell(trainer, listing, &root, rows_hex, err));

@@ -1,5 +1,6 @@
 // Where a generation starts from: the base model, the memories of its ranks, or a committed manifest. In every case
-// each rank ends with all weights, the optimizer state of its own pages, and the replicated state.
+// each rank ends with all weights, the optimizer state of its own pages, and the replicated state. Weights that are
+// never trained come from the base model in every case.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,17 +28,32 @@ enum rmj_status rmj_check_base(struct rmj_trainer *trainer, enum rmj_model_part 
     return RMJ_OK;
 }
 
-static enum rmj_status resume_fresh(struct rmj_trainer *trainer, struct rmj_error *err)
+// All weights as a job begins with them.
+static enum rmj_status load_base(struct rmj_trainer *trainer, struct rmj_error *err)
 {
-    struct rmj_generation *gen = &trainer->generation;
     struct rmj_weights_options options = {.directory = trainer->spec->base_model,
                                           .config = &trainer->config,
                                           .layout = trainer->layout,
                                           .head_init = trainer->settings.head_init,
                                           .seed = trainer->settings.seed};
-    memset(trainer->weights, 0, trainer->layout->element_count * sizeof(float));
+    trainer->has_frozen = 0;
     RMJ_TRY(rmj_weights_load(&options, trainer->weights, err));
     RMJ_TRY(rmj_check_base(trainer, RMJ_MODEL_WHOLE, err)); // after the load: what was read is what was pinned
+    trainer->has_frozen = 1;
+    return RMJ_OK;
+}
+
+// Memories and manifests hold what is trained; a new process reads what is frozen from the base model.
+static enum rmj_status load_frozen(struct rmj_trainer *trainer, struct rmj_error *err)
+{
+    int frozen = trainer->layout->weight_count > trainer->layout->element_count;
+    return frozen && !trainer->has_frozen ? load_base(trainer, err) : RMJ_OK;
+}
+
+static enum rmj_status resume_fresh(struct rmj_trainer *trainer, struct rmj_error *err)
+{
+    struct rmj_generation *gen = &trainer->generation;
+    RMJ_TRY(load_base(trainer, err));
     for (uint32_t i = 0; i < gen->own_count; i++) {
         size_t size = trainer->layout->pages[gen->own_pages[i]].element_count * sizeof(float);
         memset(gen->m[gen->own_pages[i]], 0, size);
@@ -305,9 +321,11 @@ enum rmj_status rmj_resume(struct rmj_trainer *trainer, const Rmjob__V1__Assignm
     RMJ_TRY(rmj_check_base(trainer, RMJ_MODEL_COMPANIONS, err));
     switch (assignment->source) {
     case RMJOB__V1__RESUME_SOURCE__MEMORY:
+        RMJ_TRY(load_frozen(trainer, err));
         RMJ_TRY(resume_memory(trainer, assignment, err));
         break;
     case RMJOB__V1__RESUME_SOURCE__MANIFEST:
+        RMJ_TRY(load_frozen(trainer, err));
         RMJ_TRY(resume_manifest(trainer, assignment, err));
         break;
     default:

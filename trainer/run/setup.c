@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "trainer/data/lora_spec.h"
 #include "trainer/run/share.h"
 #include "trainer/run/trainer.h"
 
@@ -33,7 +34,7 @@ static size_t lay_out(struct rmj_trainer *trainer, struct rmj_arena *arena)
     const struct rmj_plan_info *info = trainer->info;
     uint32_t shares = larger(info->pack_count_max, trainer->layout->page_count);
     size_t total = 0;
-    trainer->weights = take(arena, &total, trainer->layout->element_count * sizeof(float));
+    trainer->weights = take(arena, &total, trainer->layout->weight_count * sizeof(float));
     trainer->state = take(arena, &total, trainer->state_size);
     trainer->observed = take(arena, &total, (trainer->exponent_count + 1u) * sizeof(int16_t));
     trainer->costs = take(arena, &total, shares * sizeof(double));
@@ -90,7 +91,9 @@ enum rmj_status rmj_trainer_setup(struct rmj_trainer *trainer, const char *plan,
     RMJ_TRY(rmj_plan_open(&trainer->plan, trainer->checkpoint_store, trainer->prefix, plan, err));
     trainer->info = rmj_plan_info(trainer->plan);
     uint32_t vocabulary = trainer->config.vocabulary_size + (trainer->info->vocabulary_grows ? 1u : 0u);
-    RMJ_TRY(rmj_layout_create(&trainer->layout, &trainer->config, vocabulary, err));
+    struct rmj_lora lora;
+    RMJ_TRY(rmj_lora_of_spec(&lora, trainer->spec, &trainer->config, err));
+    RMJ_TRY(rmj_layout_create_lora(&trainer->layout, &trainer->config, vocabulary, &lora, err));
     count_pairs(trainer);
     RMJ_TRY(make_model(trainer, err));
     memcpy(trainer->plan_digest, plan, RMJ_DIGEST_HEX_SIZE - 1); // last: only a whole set-up is kept
@@ -114,6 +117,7 @@ void rmj_trainer_teardown(struct rmj_trainer *trainer)
     trainer->layout = NULL;
     trainer->plan = NULL;
     trainer->arena = (struct rmj_arena){0};
+    trainer->has_frozen = 0;
     memset(trainer->plan_digest, 0, sizeof trainer->plan_digest);
 }
 

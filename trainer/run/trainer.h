@@ -146,7 +146,8 @@ struct rmj_trainer {
     struct rmj_sums *sums;
     struct rmj_monitor monitor;
     struct rmj_arena arena;
-    float *weights; // flat
+    float *weights; // flat, [layout->weight_count]
+    int has_frozen; // what of it is never trained was read, and is the pinned base model's
     struct rmj_state *state;
     size_t state_size;
     uint32_t exponent_count;

@@ -16,6 +16,7 @@
 #define PAIRS_MAX 65536u
 #define LENGTH_MAX 131072u
 #define SOURCES_MAX 4096u
+#define LORA_RANK_MAX 1024u
 #define FINDINGS_MAX 100u
 #define PLACE_LENGTH_MAX 1000u
 #define NUMBER_SIZE 32
@@ -294,6 +295,24 @@ static void check_data(const Rmjob__V1__JobSpec *spec, Rmjob__V1__ValidateRespon
                reply);
 }
 
+// Names of matrices are judged with the base model at hand.
+static void check_lora(const Rmjob__V1__LoraSpec *lora, Rmjob__V1__ValidateResponse *reply)
+{
+    if (lora == NULL) {
+        return;
+    }
+    const struct range ranges[] = {
+        {"train.lora.rank", lora->has_rank, lora->rank, 1, LORA_RANK_MAX, 0, 0, "1 to 1024"},
+        {"train.lora.alpha", lora->has_alpha, lora->alpha, 0, 1e6, 1, 0, "over 0 and at most 1e6, for instance 32"},
+    };
+    check_ranges(ranges, RMJ_COUNT(ranges), reply);
+    for (size_t i = 0; i < lora->n_target_modules; i++) {
+        if (is_blank(lora->target_modules[i])) {
+            BAD("train.lora.target_modules", "train.lora.target_modules[%zu] is empty; for instance q_proj", i);
+        }
+    }
+}
+
 static void check_train(const Rmjob__V1__TrainSpec *train, Rmjob__V1__ValidateResponse *reply)
 {
     if (train == NULL) {
@@ -324,6 +343,7 @@ static void check_train(const Rmjob__V1__TrainSpec *train, Rmjob__V1__ValidateRe
                reply);
     check_enum("train.head_init", &rmjob__v1__head_init__descriptor, train->has_head_init, (int)train->head_init,
                reply);
+    check_lora(train->lora, reply);
     if (train->has_precision && train->precision == RMJOB__V1__PRECISION__bf16) {
         BAD("train.precision", "train.precision is bf16; this version trains in float32 only");
     }
@@ -430,8 +450,9 @@ static void check_budget(const Rmjob__V1__BudgetSpec *budget, Rmjob__V1__Validat
     }
 }
 
-static void check_publish(const Rmjob__V1__PublishSpec *publish, Rmjob__V1__ValidateResponse *reply)
+static void check_publish(const Rmjob__V1__JobSpec *spec, Rmjob__V1__ValidateResponse *reply)
 {
+    const Rmjob__V1__PublishSpec *publish = spec->publish;
     check_name("publish.name", publish == NULL ? NULL : publish->name, 1, reply);
     if (publish == NULL) {
         return;
@@ -439,6 +460,12 @@ static void check_publish(const Rmjob__V1__PublishSpec *publish, Rmjob__V1__Vali
     check_name("publish.alias", publish->alias, 0, reply);
     if (publish->store != NULL) {
         check_place("publish.store", publish->store, reply);
+    }
+    check_enum("publish.form", &rmjob__v1__publish_form__descriptor, publish->has_form, (int)publish->form, reply);
+    int is_adapter = publish->has_form && publish->form == RMJOB__V1__PUBLISH_FORM__adapter;
+    if (is_adapter && (spec->train == NULL || spec->train->lora == NULL)) {
+        BAD("publish.form",
+            "publish.form is adapter, and train.lora is missing: without it every parameter is trained");
     }
 }
 
@@ -452,5 +479,5 @@ void rmj_spec_check(const Rmjob__V1__JobSpec *spec, const Rmjob__V1__Policy *pol
     check_checkpoint(spec->checkpoint, reply);
     check_gate(spec, policy, reply);
     check_budget(spec->budget, reply);
-    check_publish(spec->publish, reply);
+    check_publish(spec, reply);
 }

@@ -68,6 +68,10 @@ static void fill_train(Rmjob__V1__TrainSpec *train)
     DEFAULT(train, seed, 0);
     DEFAULT(train, use_margin, 0);
     DEFAULT(train, margin_watch, RMJOB__V1__MARGIN_WATCH__stop);
+    if (train->lora != NULL) {
+        DEFAULT(train->lora, rank, 16);
+        DEFAULT(train->lora, alpha, 32);
+    }
 }
 
 void rmj_spec_fill_defaults(Rmjob__V1__JobSpec *spec, const struct rmj_spec_defaults *defaults)
@@ -94,6 +98,9 @@ void rmj_spec_fill_defaults(Rmjob__V1__JobSpec *spec, const struct rmj_spec_defa
     DEFAULT(spec->budget, max_restarts, 10);
     default_text(&spec->publish->store, defaults->publish_store);
     default_text(&spec->publish->alias, "candidate");
+    if (spec->train->lora != NULL) {
+        DEFAULT(spec->publish, form, RMJOB__V1__PUBLISH_FORM__merged);
+    }
 }
 
 // What a store that cannot be used exits with: a wrong name is the spec's, no access is access, the rest is

@@ -15,7 +15,7 @@ import sys
 import zlib
 
 BASE = dict(vocab_size=200, hidden_size=48, intermediate_size=112, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
-            max_position_embeddings=256, bos_token_id=1, eos_token_id=2, pad_token_id=199, num_labels=1, use_cache=False)
+            max_position_embeddings=256, bos_token_id=1, eos_token_id=2, pad_token_id=199, num_labels=1, use_cache=False, rms_norm_eps=1e-3)
 OPTIMIZER = dict(name="AdamW", lr=1e-3, beta1=0.9, beta2=0.95, eps=1e-8, weight_decay=0.01, decay_applies_to="every parameter",
                  clip_global_norm=1.0, steps=3)
 

@@ -7,7 +7,7 @@ ENCODE_TEXTS is the test program tokenizer_encode_texts (from $RMJOB_BIN unless 
 tokenizer.json; without any: small tokenizers made here for every part of the format, Unigram ones trained here, the given
 stories15M and the nine packages of tokenizer_packages.py. The texts for a DIRECTORY: the given data ($RMJOB_DATA, else
 ../shared/data), N random Unicode strings, and its added tokens at seams. --full (or RMJOB_TOKENIZERS_FULL=1) takes
-100,000 strings and every added token at every seam, which is half an hour. --bench measures the speed of both on the
+100,000 strings and every added token at every seam, which is five minutes more. --bench measures the speed of both on the
 given data and on code and Chinese instead. Exit code 77 where `tokenizers` is not installed.
 """
 

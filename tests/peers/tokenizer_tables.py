@@ -3,9 +3,12 @@
 public `tokenizers` library, measured on every character. Run it again when either side moves to a newer Unicode."""
 
 import ctypes
+import os
+import tempfile
 
 from tokenizers import Regex, normalizers
-from tokenizers.pre_tokenizers import Split
+from tokenizers.pre_tokenizers import Punctuation, Split
+from tokenizer_unigram import sentencepiece
 
 CATEGORIES = "Lu Ll Lt Lm Lo Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So".split()
 CHARACTERS = [code for code in range(1, 0x110000) if not 0xD800 <= code < 0xE000]
@@ -74,6 +77,48 @@ def opaque_characters():
     return found
 
 
+def later_marks():
+    """Marks to utf8proc that StripAccents leaves."""
+    proc = ctypes.CDLL("libutf8proc.so.2")
+    strip = normalizers.StripAccents()
+    return {code for code in CHARACTERS if proc.utf8proc_category(code) in (6, 7, 8) and strip.normalize_str(chr(code))}
+
+
+def extenders():
+    """What extends a grapheme cluster to Precompiled and not to utf8proc: it goes with the letter that the map knows."""
+    with tempfile.TemporaryDirectory() as folder:
+        library, messages = sentencepiece()
+        prefix = os.path.join(folder, "model")
+        library.SentencePieceTrainer.train(sentence_iterator=iter(["a b c d e f g"] * 9), model_prefix=prefix, vocab_size=11,
+                                           normalization_rule_name="nmt_nfkc_cf", minloglevel=2, hard_vocab_limit=False)
+        model = messages.ModelProto()
+        with open(prefix + ".model", "rb") as file:
+            model.ParseFromString(file.read())
+    form = normalizers.Precompiled(model.normalizer_spec.precompiled_charsmap)
+    proc = ctypes.CDLL("libutf8proc.so.2")
+    proc.utf8proc_grapheme_break_stateful.restype = ctypes.c_bool
+
+    def differs(code):
+        alone = form.normalize_str(chr(code))
+        theirs = alone != "" and form.normalize_str("A" + chr(code) + "q") != "a" + alone + "q"
+        return theirs and proc.utf8proc_grapheme_break_stateful(ord("A"), code, ctypes.byref(ctypes.c_int32(0)))
+
+    return {code for code in CHARACTERS if differs(code)}
+
+
+def later_punctuation():
+    """\\p{P} to both pattern libraries that Punctuation does not take."""
+    text = "".join("a" + chr(code) for code in CHARACTERS)
+    kept = {character for piece, _ in Punctuation("removed").pre_tokenize_str(text) for character in piece}
+    return {code for code in theirs_matching(r"\p{P}") if chr(code) in kept}
+
+
+def print_ranges(characters):
+    for first, last in ranges(characters):
+        print("    {0x%x, 0x%x}," % (first, last))
+    print()
+
+
 def main():
     for category in CATEGORIES:
         for first, last in ranges(theirs_matching(r"\p{%s}" % category) - ours_matching(r"\p{%s}" % category)):
@@ -81,8 +126,9 @@ def main():
     for first, last in ranges(theirs_matching(r"\w") - ours_matching(r"[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}]")):
         print('    {"w", 0x%x, 0x%x},' % (first, last))
     print()
-    for first, last in ranges(opaque_characters()):
-        print("    {0x%x, 0x%x}," % (first, last))
+    for table in (opaque_characters, later_marks, extenders, later_punctuation):
+        print(table.__name__)
+        print_ranges(table())
 
 
 if __name__ == "__main__":

@@ -57,6 +57,7 @@ static const struct refusal REFUSALS[] = {
     {MODEL("\"vocab\":{\"a\":0.5},\"merges\":[]"), "id of token \"a\" has to be"},
     {MODEL("\"vocab\":{\"a\":7,\"b\":7},\"merges\":[]"), "tokens \"a\" and \"b\" have the same id 7"},
     {MODEL("\"vocab\":{\"a\":0,\"a\":1},\"merges\":[]"), "duplicate object key"},
+    {MODEL("\"vocab\":{\"a\\u0000\":0},\"merges\":[]"), "not valid JSON: NUL byte in object key"},
     {MODEL("\"vocab\":{\"a\":0}"), "model.merges has to be a list"},
     {MODEL("\"vocab\":{\"a\":0},\"merges\":[1]"), "model.merges[0] has to be \"left right\""},
     {MODEL("\"vocab\":{\"a\":0},\"merges\":[\"aa\"]"), "model.merges[0] has to be \"left right\""},

@@ -198,6 +198,32 @@ static void add_bos_token_does_not_count_beside_a_post_processor(void **state)
     small_remove("tokenizer_config.json");
 }
 
+static void truncation_and_padding_entries_do_not_count(void **state)
+{
+    (void)state;
+    struct rmj_tokenizer *t = small_open(
+        "{\"truncation\":{\"direction\":\"Right\",\"max_length\":1,\"strategy\":\"LongestFirst\",\"stride\":0},"
+        "\"padding\":{\"strategy\":{\"Fixed\":9},\"direction\":\"Left\",\"pad_id\":0,\"pad_token\":\"<u>\"}," UNIGRAM(
+            "\"unk_id\":0,", "[\"<u>\",0],[\"a\",-1],[\"b\",-1]") "}");
+    small_expect(t, "abab", "1 2 1 2");
+    rmj_tokenizer_close(t);
+}
+
+static void nul_bytes_are_characters_like_any_other(void **state)
+{
+    (void)state;
+    struct rmj_tokenizer *t = small_open("{\"added_tokens\":[{\"id\":3,\"content\":\"x\\u0000y\"}]," UNIGRAM(
+        "\"unk_id\":0,", "[\"<u>\",0],[\"a\\u0000\",-1],[\"a\",-2]") "}");
+    struct rmj_tokens tokens = {0};
+    struct rmj_error err = {0};
+    assert_int_equal(rmj_tokenizer_encode(t, "a\0a\0\0x\0y", 8, &tokens, &err), RMJ_OK);
+    const int32_t expected[] = {1, 1, 0, 3};
+    assert_int_equal(tokens.count, RMJ_COUNT(expected));
+    assert_memory_equal(tokens.ids, expected, sizeof expected);
+    rmj_tokens_deinit(&tokens);
+    rmj_tokenizer_close(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -210,6 +236,8 @@ int main(void)
         cmocka_unit_test(character_maps_replace_and_damaged_ones_do_nothing),
         cmocka_unit_test(accents_and_controls_are_taken_away),
         cmocka_unit_test(post_processors_say_what_goes_around_a_text),
+        cmocka_unit_test(truncation_and_padding_entries_do_not_count),
+        cmocka_unit_test(nul_bytes_are_characters_like_any_other),
         cmocka_unit_test(add_bos_token_does_not_count_beside_a_post_processor),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

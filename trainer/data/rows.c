@@ -105,7 +105,11 @@ enum rmj_status rmj_row_json(json_t **object, const char *line, size_t size, int
     if (nul != NULL) {
         return rmj_fail(err, RMJ_DATA, "byte %zu is NUL: remove it", (size_t)(nul - line) + 1);
     }
-    if (strspn(line, " \t\r") >= size) {
+    size_t blank = 0;
+    while (blank < size && strchr(" \t\r", line[blank]) != NULL) {
+        blank++;
+    }
+    if (blank == size) {
         return rmj_fail(err, RMJ_DATA, "an empty line: remove it");
     }
     if (size >= 3 && memcmp(line, "\xef\xbb\xbf", 3) == 0) {

@@ -15,6 +15,7 @@
 #include "base/fs.h"
 #include "base/text.h"
 #include "tests/trainer/data/fixture.h"
+#include "trainer/data/parquet.h"
 #include "trainer/data/plan.h"
 #include "trainer/data/prepare_internal.h"
 #include "trainer/data/template.h"
@@ -25,7 +26,6 @@ static struct rmj_store *store;
 static int set_up(void **state)
 {
     (void)state;
-    setenv("RMJOB_PARQUET_LIBRARY", "/nowhere/libduckdb.so", 1);
     directory = fixture_directory();
     model = fixture_model(directory, "model", 1, 0);
     char *path = rmj_fs_join(directory, "store");
@@ -203,7 +203,6 @@ static void files_as_a_whole_are_refused_by_name(void **state)
         const char *name, *content, *message;
     } files[] = {
         {"empty.jsonl", "", "empty.jsonl: the file is empty"},
-        {"a.parquet", "PAR1", "a.parquet: cannot load /nowhere/libduckdb.so"},
         {"a.json", "[]", "a.json: the file is empty"},
         {"b.json", "{\"chosen\":[\"a\",\"b\"],\"rejected\":[\"c\",\"d\"]}",
          "b.json:1: the file is one object, not a list of rows"},
@@ -297,6 +296,27 @@ static void plain_gzip_and_zstd_give_the_same_pairs(void **state)
         free(all[i]);
     }
     rmj_buf_deinit(&text);
+}
+
+// tests/trainer/data/parquet/make.py wrote both files.
+static void parquet_and_lines_give_the_same_pairs(void **state)
+{
+    (void)state;
+    struct rmj_error err = {0};
+    if (rmj_parquet_check(&err) != RMJ_OK) {
+        printf("SKIP: %s\n", err.message);
+        skip();
+        return;
+    }
+    char *folder = rmj_fs_join(getenv("RMJOB_SOURCE"), "tests/trainer/data/parquet");
+    char *lines = rmj_fs_join(folder, "pairs.jsonl"), *parquet = rmj_fs_join(folder, "pairs.parquet");
+    char *one = pairs_sum_of(lines), *two = pairs_sum_of(parquet);
+    assert_non_null(one);
+    assert_string_equal(one, two);
+    char *const all[] = {folder, lines, parquet, one, two};
+    for (size_t i = 0; i < RMJ_COUNT(all); i++) {
+        free(all[i]);
+    }
 }
 
 static void a_set_of_repeated_rows_is_refused(void **state)
@@ -606,6 +626,7 @@ int main(void)
         cmocka_unit_test(messages_carry_no_control_characters),
         cmocka_unit_test(files_as_a_whole_are_refused_by_name),
         cmocka_unit_test(plain_gzip_and_zstd_give_the_same_pairs),
+        cmocka_unit_test(parquet_and_lines_give_the_same_pairs),
         cmocka_unit_test(what_is_dropped_is_counted),
         cmocka_unit_test(a_set_of_repeated_rows_is_refused),
         cmocka_unit_test(over_length_may_cut_the_prompt_or_refuse),

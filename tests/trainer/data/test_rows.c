@@ -486,12 +486,61 @@ static void real_hh_texts_survive_the_way_through_conversations(void **state)
     free(data);
 }
 
+// Real files as they come: ShareGPT, and outputs with a label.
+static void real_lists_are_read_whole(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        size_t rows;
+        Rmjob__V1__DataForm form;
+    } files[] = {
+        {"preferences/dpo_en_demo.json", 300, FORM(sharegpt)},
+        {"preferences/llmbar_natural.json", 100, FORM(alpaca)},
+        {"preferences/llmbar_adversarial_manual.json", 46, FORM(alpaca)},
+        {"rb2/reward_bench_2_sample_25.jsonl", 1, FORM(best_of_n)}, // those of Ties have several good answers
+    };
+    char *data = fixture_data();
+    if (data == NULL) {
+        skip();
+        return;
+    }
+    for (size_t i = 0; i < RMJ_COUNT(files); i++) {
+        char *path = rmj_fs_join(data, files[i].name);
+        const struct rmj_row_format format = {.form = RMJOB__V1__DATA_FORM__automatic, .model_has_template = 1};
+        struct rmj_row row;
+        struct rmj_lines *lines;
+        struct rmj_error err = {0};
+        const char *line;
+        size_t size, rows_read = 0;
+        int ended;
+        rmj_row_init(&row);
+        assert_int_equal(rmj_lines_open(&lines, path, path, &err), RMJ_OK);
+        while (rmj_lines_next(lines, &line, &size, &ended, &err) == RMJ_OK && line != NULL) {
+            if (rmj_row_parse(&row, &format, line, size, ended, &err) != RMJ_OK) {
+                assert_non_null(strstr(err.message, "answers; a row takes one"));
+                continue;
+            }
+            assert_int_equal(row.form, files[i].form);
+            assert_int_equal(row.kind, RMJ_ROW_MESSAGES);
+            assert_true(row.prompt.size > 0 && !row.chosen.empty);
+            rows_read++;
+        }
+        assert_true(rows_read == files[i].rows || (rows_read > 0 && files[i].form == FORM(best_of_n)));
+        rmj_lines_close(lines);
+        rmj_row_deinit(&row);
+        free(path);
+    }
+    free(data);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_form_gives_one_canonical_row),
         cmocka_unit_test(odd_rows_are_refused_with_what_is_odd),
         cmocka_unit_test(function_calls_of_sharegpt_become_tool_calls),
+        cmocka_unit_test(real_lists_are_read_whole),
         cmocka_unit_test(real_hh_texts_survive_the_way_through_conversations),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,6 @@
 // The families: configs as public models have them, each with its meaning; what a config may not ask for; names of
 // tensors; exports. Counts of parameters and windows, and factors of attention, in the first table are those that
-// transformers 5.23 makes of the same files.
+// transformers 5.23 makes of the same files. The longrope factors in those files are made up.
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -26,10 +26,9 @@ static const char *path_of(const char *name)
 
 static void write_json(const char *directory, const char *name, const json_t *root)
 {
-    char *path = rmj_fs_join(directory, name), *text = json_dumps(root, JSON_INDENT(1));
+    char *path = rmj_fs_join(directory, name);
     assert_int_equal(rmj_fs_make_directories(directory, 0755, NULL), RMJ_OK);
-    assert_int_equal(rmj_fs_write(path, text, strlen(text), 0644, NULL), RMJ_OK);
-    free(text);
+    assert_int_equal(json_dump_file(root, path, JSON_INDENT(1)), 0);
     free(path);
 }
 
@@ -309,6 +308,48 @@ static void anything_else_is_refused_by_its_key(void **state)
     }
 }
 
+// Any value under any key is read or refused, and never more.
+static void any_value_under_any_key_is_read_or_refused(void **state)
+{
+    (void)state;
+    static const char *const values[] = {"null",  "true",    "-1", "0",  "1",   "7",           "2.5",
+                                         "1e300", "1048576", "[]", "{}", "[1]", "\"default\"", "9223372036854775807"};
+    struct rmj_rng rng;
+    rmj_rng_init(&rng, 4, 1);
+    size_t good = 0, refused = 0;
+    for (int trial = 0; trial < 3000; trial++) {
+        json_t *root = public_config(public_configs[rmj_rng_below(&rng, RMJ_COUNT(public_configs))].name);
+        for (uint64_t n = 1 + rmj_rng_below(&rng, 3); n > 0; n--) {
+            uint64_t skip = rmj_rng_below(&rng, json_object_size(root));
+            void *at = json_object_iter(root);
+            while (skip-- > 0) {
+                at = json_object_iter_next(root, at);
+            }
+            const char *value = values[rmj_rng_below(&rng, RMJ_COUNT(values))];
+            json_t *inner = json_object_iter_value(at), *new = json_loads(value, JSON_DECODE_ANY, NULL);
+            void *inside = rmj_rng_below(&rng, 2) == 0 ? json_object_iter(inner) : NULL;
+            if (inside != NULL) {
+                json_object_set_new(inner, json_object_iter_key(inside), new);
+            } else {
+                json_object_set_new(root, json_object_iter_key(at), new);
+            }
+        }
+        struct rmj_model_config config;
+        struct rmj_error err = {0};
+        enum rmj_status status = read_config(root, &config, &err);
+        json_decref(root);
+        assert_true(status == RMJ_OK || (status == RMJ_DATA && err.message[0] != '\0'));
+        refused += status != RMJ_OK;
+        if (status == RMJ_OK) {
+            good++;
+            assert_true(config.rotary_width % 2 == 0 && config.rotary_width <= config.head_width);
+            assert_int_equal(config.head_count % config.kv_head_count, 0);
+            assert_int_equal(layout_parameter_count(&config), rmj_model_parameter_count(&config));
+        }
+    }
+    assert_true(good > 300 && refused > 300);
+}
+
 static void a_window_in_a_layer_needs_one_in_the_config(void **state)
 {
     (void)state;
@@ -572,6 +613,7 @@ int main(void)
         cmocka_unit_test(what_sets_a_family_apart_is_read),
         cmocka_unit_test(absent_keys_have_the_family_s_defaults),
         cmocka_unit_test(anything_else_is_refused_by_its_key),
+        cmocka_unit_test(any_value_under_any_key_is_read_or_refused),
         cmocka_unit_test(a_window_in_a_layer_needs_one_in_the_config),
         cmocka_unit_test(a_layer_s_tensors_have_the_family_s_names_and_order),
         cmocka_unit_test(exports_of_every_family_are_loaded_again_bit_for_bit),

@@ -22,8 +22,12 @@ struct golden {
     json_t *batch;
     struct token_pair pairs[PAIR_COUNT_MAX];
     size_t pair_count;
+    uint32_t row_count; // of a pack
     struct rmj_safetensors expected;
 };
+
+#define PACKS 3
+static const size_t pack_pairs[PACKS] = {3, 2, 3};
 
 static int32_t *read_ids(const json_t *list, size_t *count)
 {
@@ -53,6 +57,14 @@ static void golden_open(struct golden *g, void *const *state)
         g->pairs[i].sides[0] = read_ids(json_object_get(pair, "chosen_ids"), &g->pairs[i].counts[0]);
         g->pairs[i].sides[1] = read_ids(json_object_get(pair, "rejected_ids"), &g->pairs[i].counts[1]);
         g->pairs[i].margin = (float)json_number_value(json_object_get(pair, "margin"));
+    }
+    g->row_count = 512;
+    for (size_t i = 0, at = 0; i < PACKS; i++) {
+        size_t rows = 0;
+        for (size_t j = 0; j < pack_pairs[i]; j++, at++) {
+            rows += pair_rows(&g->pairs[at], 0);
+        }
+        g->row_count = rows > g->row_count ? (uint32_t)rows : g->row_count;
     }
     path = rmj_fs_join(g->directory, "expected.safetensors");
     assert_int_equal(rmj_safetensors_open(&g->expected, path, &err), RMJ_OK);
@@ -94,26 +106,24 @@ static void expected_scores(const struct golden *g, const char *name, double *ou
     fclose(file);
 }
 
-// Cuts the pairs into packs of three, two and three pairs.
-static size_t build_packs(const struct golden *g, struct owned_pack *packs, uint32_t row_count, int share)
+static size_t build_packs(const struct golden *g, struct owned_pack *packs, int share)
 {
-    static const size_t counts[] = {3, 2, 3};
     size_t at = 0;
-    for (size_t i = 0; i < RMJ_COUNT(counts); i++) {
-        pack_build(&packs[i], g->pairs + at, counts[i], row_count, 199, share);
-        at += counts[i];
+    for (size_t i = 0; i < PACKS; i++) {
+        pack_build(&packs[i], g->pairs + at, pack_pairs[i], g->row_count, 199, share);
+        at += pack_pairs[i];
     }
     assert_int_equal(at, g->pair_count);
-    return RMJ_COUNT(counts);
+    return PACKS;
 }
 
-static const struct bench_options options = {
-    .head_init = RMJ_HEAD_BASE, .row_count = 512, .thread_count = 2, .packs_per_step_bound = 4};
+static const struct bench_options options = {.head_init = RMJ_HEAD_BASE, .thread_count = 2, .packs_per_step_bound = 4};
 
 static void bench_of(struct bench *bench, const struct golden *g)
 {
     struct bench_options o = options;
     o.directory = g->directory;
+    o.row_count = g->row_count;
     bench_open(bench, &o);
 }
 
@@ -121,12 +131,12 @@ static void scores_and_loss_equal_the_golden_model(void **state)
 {
     struct golden g;
     struct bench b;
-    struct owned_pack packs[3];
+    struct owned_pack packs[PACKS];
     golden_open(&g, state);
     bench_of(&b, &g);
     double expected[2 * PAIR_COUNT_MAX], loss = 0, difference = 0, norm = 0;
     expected_scores(&g, "scores", expected);
-    size_t count = build_packs(&g, packs, 512, 1), at = 0;
+    size_t count = build_packs(&g, packs, 1), at = 0;
     for (size_t i = 0; i < count; i++) {
         float scores[2 * PAIR_COUNT_MAX], losses[PAIR_COUNT_MAX], grads[2 * PAIR_COUNT_MAX];
         rmj_model_forward(b.model, &packs[i].pack, scores);
@@ -174,12 +184,12 @@ static void gradients_are_golden(void *const *state, int share)
 {
     struct golden g;
     struct bench b;
-    struct owned_pack packs[3];
+    struct owned_pack packs[PACKS];
     golden_open(&g, state);
     bench_of(&b, &g);
     struct collector c = {.layout = b.layout, .sums = calloc(b.layout->element_count, sizeof(double))};
     struct rmj_gradient_sink sink = {.context = &c, .take = collect};
-    size_t count = build_packs(&g, packs, 512, share);
+    size_t count = build_packs(&g, packs, share);
     for (size_t i = 0; i < count; i++) {
         float scores[2 * PAIR_COUNT_MAX], losses[PAIR_COUNT_MAX], grads[2 * PAIR_COUNT_MAX];
         rmj_model_forward(b.model, &packs[i].pack, scores);
@@ -223,10 +233,10 @@ static void parameters_after_three_steps_equal_the_golden_model(void **state)
 {
     struct golden g;
     struct bench b;
-    struct owned_pack packs[3];
+    struct owned_pack packs[PACKS];
     golden_open(&g, state);
     bench_of(&b, &g);
-    size_t count = build_packs(&g, packs, 512, 1);
+    size_t count = build_packs(&g, packs, 1);
     struct rmj_adamw adamw = {
         .learning_rate = 1e-3, .beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8, .weight_decay = 0.01};
     for (uint32_t step = 1; step <= 3; step++) {
@@ -268,12 +278,13 @@ static void ranks_and_threads_change_no_bit_of_the_parameters(void **state)
     golden_open(&g, state);
     for (uint32_t i = 0; i < RMJ_COUNT(places); i++) {
         struct bench b;
-        struct owned_pack packs[3];
+        struct owned_pack packs[PACKS];
         struct bench_options o = options;
         o.directory = g.directory;
+        o.row_count = g.row_count;
         o.thread_count = 1 + i % 3;
         bench_open(&b, &o);
-        size_t count = build_packs(&g, packs, 512, 1);
+        size_t count = build_packs(&g, packs, 1);
         struct rmj_adamw adamw = {
             .learning_rate = 1e-3, .beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8, .weight_decay = 0.01};
         for (adamw.step = 1; adamw.step <= 3; adamw.step++) {

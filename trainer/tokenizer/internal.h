@@ -314,8 +314,8 @@ typedef enum rmj_status (*rmj_part_fn)(struct rmj_tokenizer *tokenizer, const js
 RMJ_MUST_USE enum rmj_status rmj_json_chain(struct rmj_tokenizer *tokenizer, const json_t *value, const char *where,
                                             const char *list_key, rmj_part_fn each, struct rmj_error *err);
 // A JSON object; `path` is for messages, `flags` are jansson's.
-RMJ_MUST_USE enum rmj_status rmj_json_parse(struct rmj_span bytes, size_t flags, const char *path, json_t **document,
-                                            struct rmj_error *err);
+RMJ_MUST_USE enum rmj_status rmj_tokenizer_json_parse(struct rmj_span bytes, size_t flags, const char *path,
+                                                      json_t **document, struct rmj_error *err);
 // A JSON file of at most RMJ_TOKENIZER_FILE_SIZE_MAX bytes; RMJ_NOT_FOUND when absent. `flags`: jansson's.
 RMJ_MUST_USE enum rmj_status rmj_json_load(const char *path, size_t flags, json_t **document, struct rmj_error *err);
 

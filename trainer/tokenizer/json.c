@@ -78,8 +78,8 @@ enum rmj_status rmj_json_chain(struct rmj_tokenizer *tokenizer, const json_t *va
     return RMJ_OK;
 }
 
-enum rmj_status rmj_json_parse(struct rmj_span bytes, size_t flags, const char *path, json_t **document,
-                               struct rmj_error *err)
+enum rmj_status rmj_tokenizer_json_parse(struct rmj_span bytes, size_t flags, const char *path, json_t **document,
+                                         struct rmj_error *err)
 {
     json_error_t cause;
     *document = json_loadb(bytes.text, bytes.size, flags | JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &cause);
@@ -101,7 +101,8 @@ enum rmj_status rmj_json_load(const char *path, size_t flags, json_t **document,
     rmj_buf_init(&bytes, RMJ_TOKENIZER_FILE_SIZE_MAX);
     enum rmj_status status = rmj_fs_read(path, &bytes, err);
     if (status == RMJ_OK) {
-        status = rmj_json_parse((struct rmj_span){rmj_buf_text(&bytes), bytes.size}, flags, path, document, err);
+        status =
+            rmj_tokenizer_json_parse((struct rmj_span){rmj_buf_text(&bytes), bytes.size}, flags, path, document, err);
     }
     rmj_buf_deinit(&bytes);
     return status;

@@ -97,7 +97,7 @@ enum rmj_status rmj_tokenizer_open_bytes(struct rmj_tokenizer **tokenizer, struc
         return RMJ_NO_MEMORY;
     }
     enum rmj_status status = RMJ_OK;
-    RMJ_GO(rmj_json_parse(bytes, 0, "tokenizer.json", &document, err));
+    RMJ_GO(rmj_tokenizer_json_parse(bytes, 0, "tokenizer.json", &document, err));
     RMJ_GO(read_document(opened, document, err));
     *tokenizer = opened;
     opened = NULL;

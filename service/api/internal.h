@@ -186,6 +186,7 @@ void live_note(struct rmj_service *service, const char *job, const char *reason)
 void live_generation(struct rmj_service *service, const char *job, const struct rmj_assignment *assignment);
 void live_step(struct rmj_service *service, const Rmjob__V1__StepRequest *step, int known);
 void live_manifest(struct rmj_service *service, const Rmjob__V1__ManifestRequest *manifest);
+void live_preparing(struct rmj_service *service, const Rmjob__V1__PreparingRequest *preparing);
 void live_warn(struct rmj_service *service, const Rmjob__V1__WarnJobRequest *warned);
 void live_heartbeat(struct rmj_service *service, const Rmjob__V1__HeartbeatRequest *beat);
 void live_flush(struct rmj_service *service);
@@ -240,6 +241,7 @@ void on_server_info(void *context, struct rmj_call *call, const ProtobufCMessage
 void on_list_models(void *context, struct rmj_call *call, const ProtobufCMessage *request);
 void on_resolve(void *context, struct rmj_call *call, const ProtobufCMessage *request);
 void on_get_task(void *context, struct rmj_call *call, const ProtobufCMessage *request);
+void on_preparing(void *context, struct rmj_call *call, const ProtobufCMessage *request);
 void on_prepared(void *context, struct rmj_call *call, const ProtobufCMessage *request);
 void on_attach(void *context, struct rmj_call *call, const ProtobufCMessage *request);
 void on_ready(void *context, struct rmj_call *call, const ProtobufCMessage *request);

@@ -235,6 +235,24 @@ void live_manifest(struct rmj_service *service, const Rmjob__V1__ManifestRequest
               manifest->seconds);
 }
 
+void live_preparing(struct rmj_service *service, const Rmjob__V1__PreparingRequest *preparing)
+{
+    struct live_job *live = live_get(service, preparing->job);
+    if (preparing->resumed && !live->progress.has_prepared_rows) {
+        live_tell(service, live, RMJOB__V1__EVENT_KIND__NOTE,
+                  "a preparation that was stopped is gone on with, at row %llu", (unsigned long long)preparing->rows);
+    }
+    live->progress.has_prepared_rows = live->progress.has_prepared_file = live->progress.has_prepared_files = 1;
+    live->progress.prepared_rows = preparing->rows;
+    live->progress.prepared_file = preparing->file;
+    live->progress.prepared_files = preparing->files;
+    live->progress_dirty = 1;
+    live_tell(service, live, RMJOB__V1__EVENT_KIND__EVAL,
+              preparing->writing ? "read %llu rows of %u files; writing the plan" : "read %llu rows, file %u of %u",
+              (unsigned long long)preparing->rows, preparing->writing ? preparing->files : preparing->file,
+              preparing->files);
+}
+
 void live_warn(struct rmj_service *service, const Rmjob__V1__WarnJobRequest *warned)
 {
     live_tell(service, live_get(service, warned->job), RMJOB__V1__EVENT_KIND__NOTE, "data watch: %s",

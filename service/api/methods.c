@@ -27,6 +27,7 @@ const struct rmj_rpc_method service_methods[] = {
     METHOD("Registry", "ListModels", list_models_request, list_models_response, 0, on_list_models),
     METHOD("Registry", "Resolve", resolve_request, model_version, 0, on_resolve),
     METHOD("Ranks", "GetTask", task_request, task_spec, 0, on_get_task),
+    METHOD("Ranks", "Preparing", preparing_request, ack, 0, on_preparing),
     METHOD("Ranks", "Prepared", prepared_request, ack, 0, on_prepared),
     METHOD("Ranks", "Attach", attach_request, directive, 1, on_attach),
     METHOD("Ranks", "Ready", ready_request, ack, 0, on_ready),

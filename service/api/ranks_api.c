@@ -96,6 +96,15 @@ static Rmjob__V1__JobState failure_of(const Rmjob__V1__Finding *error)
     return code == 1 ? RMJOB__V1__JOB_STATE__FAILED_INTERNAL : RMJOB__V1__JOB_STATE__FAILED_INFRASTRUCTURE;
 }
 
+static void run_preparing(struct rmj_service *service, struct message *message)
+{
+    const Rmjob__V1__PreparingRequest *preparing = (const Rmjob__V1__PreparingRequest *)message->request;
+    const struct rmj_job_record *record = rmj_scheduler_job(service->scheduler, preparing->job);
+    if (record != NULL && record->state == RMJOB__V1__JOB_STATE__PREPARING) {
+        live_preparing(service, preparing);
+    }
+}
+
 static void run_prepared(struct rmj_service *service, struct message *message)
 {
     const Rmjob__V1__PreparedRequest *prepared = (const Rmjob__V1__PreparedRequest *)message->request;
@@ -484,6 +493,11 @@ static void post_loose(void *context, struct rmj_call *call, const ProtobufCMess
 void on_prepared(void *context, struct rmj_call *call, const ProtobufCMessage *request)
 {
     post_durable(context, call, request, ((const Rmjob__V1__PreparedRequest *)request)->job, run_prepared);
+}
+
+void on_preparing(void *context, struct rmj_call *call, const ProtobufCMessage *request)
+{
+    post_loose(context, call, request, ((const Rmjob__V1__PreparingRequest *)request)->job, run_preparing);
 }
 
 void on_ready(void *context, struct rmj_call *call, const ProtobufCMessage *request)

@@ -79,11 +79,19 @@ static enum rmj_status sample_train(const struct rmj_inputs *inputs, struct rmj_
         }
         rmj_contract_begin_file(contract, sources.files[i].name, sources.files[i].field);
         rmj_prepare_name_file(contract->file, &sources.files[i]);
-        RMJ_GO(rmj_prepare_read_file(&sources, i, &inputs->renderer, pool, SAMPLE_ROWS, rmj_contract_take, contract,
-                                     NULL, findings, err));
+        RMJ_GO(rmj_prepare_read_file(&(struct rmj_prepare_read){.sources = &sources,
+                                                                .index = i,
+                                                                .renderer = &inputs->renderer,
+                                                                .pool = pool,
+                                                                .row_limit = SAMPLE_ROWS,
+                                                                .each = rmj_contract_take,
+                                                                .context = contract,
+                                                                .findings = findings},
+                                     err));
     }
     rmj_contract_finish(contract);
-    if (contract->pair_count == 0 && contract->report->rows > 0 && findings->error_count == 0) {
+    if (rmj_spool_pair_count(contract->options.spool) == 0 && contract->report->rows > 0 &&
+        findings->error_count == 0) {
         rmj_findings_warn(
             findings, "data.train", "no pair of the %llu sampled rows is left: %llu are over data.max_length",
             (unsigned long long)contract->report->rows, (unsigned long long)contract->report->dropped_over_length);
@@ -110,8 +118,15 @@ static enum rmj_status sample_heldout(const struct rmj_inputs *inputs, struct rm
         if (!sample) {
             continue;
         }
-        RMJ_GO(rmj_prepare_read_file(&sources, i, &inputs->renderer, pool, SAMPLE_ROWS, rmj_prepare_check_heldout,
-                                     &heldout, NULL, findings, err));
+        RMJ_GO(rmj_prepare_read_file(&(struct rmj_prepare_read){.sources = &sources,
+                                                                .index = i,
+                                                                .renderer = &inputs->renderer,
+                                                                .pool = pool,
+                                                                .row_limit = SAMPLE_ROWS,
+                                                                .each = rmj_prepare_check_heldout,
+                                                                .context = &heldout,
+                                                                .findings = findings},
+                                     err));
     }
 out:
     rmj_sources_deinit(&sources);
@@ -122,8 +137,9 @@ out:
 static enum rmj_status estimate(const struct rmj_inputs *inputs, const struct rmj_contract *contract,
                                 struct rmj_findings *findings, Rmjob__V1__PlanSummary *pinned, struct rmj_error *err)
 {
-    uint64_t pairs = contract->pair_count;
-    uint64_t mean = pairs == 0 ? inputs->max_length : (contract->token_count + pairs - 1) / pairs;
+    uint64_t pairs = rmj_spool_pair_count(contract->options.spool);
+    uint64_t tokens = rmj_spool_token_count(contract->options.spool);
+    uint64_t mean = pairs == 0 ? inputs->max_length : (tokens + pairs - 1) / pairs;
     uint64_t longest =
         pairs == 0 ? 2 * (uint64_t)inputs->max_length : 2 * (uint64_t)contract->report->longest_side_tokens;
     uint64_t rows = rmj_pack_row_count(longest, mean * inputs->global_batch_pairs, RMJ_PLAN_STEP_ROWS_CAP);
@@ -152,6 +168,7 @@ struct checking {
     struct rmj_inputs inputs;
     struct rmj_findings findings;
     struct rmj_benchmark benchmark;
+    struct rmj_spool *spool;
     struct rmj_contract contract;
     struct rmj_pool *pool;
     Rmjob__V1__PlanSummary *pinned;
@@ -168,7 +185,9 @@ static enum rmj_status check(struct checking *checking, const Rmjob__V1__JobSpec
         .over_length = inputs->over_length,
         .use_margin = inputs->use_margin,
         .bos = inputs->renderer.bos,
+        .refuse_duplicates = inputs->refuse_duplicates,
         .benchmark = checking->benchmark.count > 0 ? &checking->benchmark : NULL,
+        .spool = checking->spool,
     };
     rmj_contract_init(&checking->contract, &options, &checking->findings);
     rmj_sha256_of(rmj_default_chat_template(), strlen(rmj_default_chat_template()), &digest);
@@ -193,6 +212,7 @@ enum rmj_status rmj_check_spec(const Rmjob__V1__JobSpec *spec, Rmjob__V1__Valida
     *reply = NULL;
     enum rmj_status status = RMJ_OK;
     RMJ_GO(rmj_pool_create(&checking.pool, 1, NULL, err));
+    RMJ_GO(rmj_spool_create(&checking.spool, NULL, err));
     RMJ_GO(check(&checking, spec, err));
     rmjob__v1__validate_response__init(message);
     rmj_findings_detach(&checking.findings, &message->findings, &message->n_findings);
@@ -208,6 +228,7 @@ out:
         rmjob__v1__plan_summary__free_unpacked(checking.pinned, NULL);
     }
     rmj_contract_deinit(&checking.contract);
+    rmj_spool_close(checking.spool);
     rmj_benchmark_deinit(&checking.benchmark);
     rmj_findings_deinit(&checking.findings);
     rmj_inputs_close(&checking.inputs);

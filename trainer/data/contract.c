@@ -7,11 +7,9 @@
 #include "trainer/data/lineage.h"
 #include "trainer/data/packer.h"
 
-#define TABLE_SIZE_FIRST 1024u
 #define SIDE_KEY_SIZE (RMJ_DIGEST_SIZE / 2)
 // More duplicates than half of the rows are no data set; of a handful of rows nothing is said.
 #define DUPLICATES_ROWS_MIN 16u
-#define TOKEN_COUNT_MAX (RMJ_PLAN_SECTION_SIZE_MAX / sizeof(int32_t))
 
 enum kind {
     IDENTICAL_SIDES,
@@ -28,7 +26,8 @@ static const char *const kind_names[] = {
     [OVER_LENGTH] = "over_length",         [TRUNCATED] = "truncated",   [CONTAMINATION] = "contamination",
     [SPECIAL_IN_TEXT] = "special_in_text", [EMPTY_SIDE] = "empty_side",
 };
-_Static_assert(RMJ_COUNT(kind_names) == RMJ_COUNT(((struct rmj_contract *)0)->issue_counts), "a count for every kind");
+_Static_assert(RMJ_COUNT(kind_names) == RMJ_COUNT(((struct rmj_contract *)0)->sums.issue_counts),
+               "a count for every kind");
 
 static int by_prompt_key(const void *a, const void *b)
 {
@@ -40,9 +39,8 @@ void rmj_contract_init(struct rmj_contract *contract, const struct rmj_contract_
 {
     *contract = (struct rmj_contract){.options = *options, .findings = findings};
     contract->report = malloc(sizeof *contract->report);
-    contract->table_size = TABLE_SIZE_FIRST;
-    contract->table = calloc(contract->table_size, sizeof *contract->table);
-    RMJ_ASSERT(contract->report != NULL && contract->table != NULL);
+    RMJ_ASSERT(contract->report != NULL);
+    rmj_seen_init(&contract->seen);
     rmjob__v1__data_report__init(contract->report);
     contract->report->issues =
         calloc(RMJ_COUNT(kind_names) * RMJ_ISSUES_PER_KIND_MAX, sizeof *contract->report->issues);
@@ -65,13 +63,26 @@ void rmj_contract_deinit(struct rmj_contract *contract)
     if (contract->report != NULL) {
         rmjob__v1__data_report__free_unpacked(contract->report, NULL);
     }
-    free(contract->pairs);
-    free(contract->first_tokens);
+    rmj_seen_deinit(&contract->seen);
     free(contract->tokens);
-    free(contract->keys);
-    free(contract->table);
     free(contract->prompt_keys);
     *contract = (struct rmj_contract){0};
+}
+
+void rmj_contract_restore(struct rmj_contract *contract, Rmjob__V1__DataReport *report,
+                          const struct rmj_contract_sums *sums)
+{
+    Rmjob__V1__DataReport *old = contract->report;
+    // Room for as many examples as a new report has.
+    report->issues = realloc(report->issues, RMJ_COUNT(kind_names) * RMJ_ISSUES_PER_KIND_MAX * sizeof *report->issues);
+    RMJ_ASSERT(report->issues != NULL && report->n_issues <= RMJ_COUNT(kind_names) * RMJ_ISSUES_PER_KIND_MAX);
+    contract->report = report;
+    contract->sums = *sums;
+    if (report->n_files > 0) {
+        contract->file = report->files[report->n_files - 1];
+        contract->file_name = contract->file->path;
+    }
+    rmjob__v1__data_report__free_unpacked(old, NULL);
 }
 
 void rmj_contract_begin_file(struct rmj_contract *contract, const char *name, const char *field)
@@ -93,10 +104,10 @@ void rmj_contract_begin_file(struct rmj_contract *contract, const char *name, co
 static void note(struct rmj_contract *contract, enum kind kind, uint64_t row, const char *detail)
 {
     Rmjob__V1__DataReport *report = contract->report;
-    if (contract->issue_counts[kind] == RMJ_ISSUES_PER_KIND_MAX) {
+    if (contract->sums.issue_counts[kind] == RMJ_ISSUES_PER_KIND_MAX) {
         return;
     }
-    contract->issue_counts[kind]++;
+    contract->sums.issue_counts[kind]++;
     Rmjob__V1__DataIssue *issue = malloc(sizeof *issue);
     RMJ_ASSERT(issue != NULL);
     rmjob__v1__data_issue__init(issue);
@@ -151,88 +162,76 @@ static void side_key(uint8_t *key, const int32_t *ids, size_t count)
     memcpy(key, digest.bytes, SIDE_KEY_SIZE);
 }
 
-static size_t table_place(const struct rmj_contract *contract, const uint8_t key[RMJ_DIGEST_SIZE])
+static enum rmj_status found_at(struct rmj_contract *contract, uint32_t pair, char *text, size_t size, const char *what,
+                                struct rmj_error *err)
 {
-    uint64_t hash;
-    memcpy(&hash, key, sizeof hash);
-    size_t at = hash & (contract->table_size - 1);
-    while (contract->table[at] != 0 && memcmp(contract->keys[contract->table[at] - 1], key, RMJ_DIGEST_SIZE) != 0) {
-        at = (at + 1) & (contract->table_size - 1);
-    }
-    return at;
+    struct rmj_spool_record found;
+    RMJ_TRY(rmj_spool_records(contract->options.spool, pair, 1, &found, err));
+    snprintf(text, size, "%s %s:%llu", what, contract->report->files[found.pair.file]->path,
+             (unsigned long long)found.pair.row);
+    return RMJ_OK;
 }
 
-static void grow_table(struct rmj_contract *contract)
-{
-    free(contract->table);
-    contract->table_size *= 2;
-    contract->table = calloc(contract->table_size, sizeof *contract->table);
-    RMJ_ASSERT(contract->table != NULL);
-    for (uint32_t i = 0; i < contract->pair_count; i++) {
-        contract->table[table_place(contract, contract->keys[i])] = i + 1;
-    }
-}
-
-static const char *found_at(struct rmj_contract *contract, uint32_t pair, char *text, size_t size, const char *what)
-{
-    const struct rmj_plan_pair *found = &contract->pairs[pair];
-    snprintf(text, size, "%s %s:%llu", what, contract->report->files[found->file]->path,
-             (unsigned long long)found->row);
-    return text;
-}
-
-// 1 when the same pair was accepted before. A swapped one is counted and goes on.
-static int seen_before(struct rmj_contract *contract, uint64_t row, const uint8_t key[RMJ_DIGEST_SIZE])
+static enum rmj_status drop_duplicate(struct rmj_contract *contract, uint64_t row, uint32_t pair, struct rmj_error *err)
 {
     char detail[400];
-    uint32_t found = contract->table[table_place(contract, key)];
-    if (found != 0) {
-        contract->file->dropped_duplicate++;
-        note(contract, DUPLICATE, row, found_at(contract, found - 1, detail, sizeof detail, "the same pair as"));
-        return 1;
-    }
-    uint8_t swapped[RMJ_DIGEST_SIZE];
-    memcpy(swapped, key + SIDE_KEY_SIZE, SIDE_KEY_SIZE);
-    memcpy(swapped + SIDE_KEY_SIZE, key, SIDE_KEY_SIZE);
-    found = contract->table[table_place(contract, swapped)];
-    if (found != 0) {
-        contract->report->swapped++;
-        note(contract, SWAPPED, row,
-             found_at(contract, found - 1, detail, sizeof detail, "chosen and rejected exchanged against"));
-    }
-    return 0;
-}
-
-static enum rmj_status make_room(struct rmj_contract *contract, size_t rows, struct rmj_error *err)
-{
-    if (contract->pair_count == UINT32_MAX - 1 || contract->token_count + rows > TOKEN_COUNT_MAX) {
-        return rmj_fail(err, RMJ_DATA, "more pairs than a plan holds: cut the data set");
-    }
-    if (contract->pair_count == contract->pair_room) {
-        size_t room = contract->pair_room == 0 ? 1024 : contract->pair_room + contract->pair_room / 2;
-        contract->pairs = realloc(contract->pairs, room * sizeof *contract->pairs);
-        contract->first_tokens = realloc(contract->first_tokens, room * sizeof *contract->first_tokens);
-        contract->keys = realloc(contract->keys, room * sizeof *contract->keys);
-        RMJ_ASSERT(contract->pairs != NULL && contract->first_tokens != NULL && contract->keys != NULL);
-        contract->pair_room = room;
-    }
-    if (contract->token_count + rows > contract->token_room) {
-        size_t room = contract->token_count + rows + contract->token_room / 2 + 65536;
-        int32_t *tokens = realloc(contract->tokens, room * sizeof *tokens);
-        if (tokens == NULL) {
-            return rmj_fail(err, RMJ_NO_MEMORY, "no memory for %zu tokens", room);
-        }
-        contract->tokens = tokens;
-        contract->token_room = room;
+    RMJ_TRY(found_at(contract, pair, detail, sizeof detail, "the same pair as", err));
+    contract->file->dropped_duplicate++;
+    note(contract, DUPLICATE, row, detail);
+    if (contract->options.refuse_duplicates) {
+        rmj_findings_error(contract->findings, contract->file_field, RMJ_EXIT_DATA,
+                           "%s:%llu: %s, a second epoch; remove it, or set data.duplicates: drop_duplicates",
+                           contract->file_name, (unsigned long long)row, detail);
     }
     return RMJ_OK;
 }
 
-// Appends a side's tokens [from, end).
-static void append_tokens(struct rmj_contract *contract, const struct rmj_tokens *side, size_t from, size_t end)
+// 1 in *before when the same pair was accepted before. A swapped one is counted and goes on.
+static enum rmj_status look_back(struct rmj_contract *contract, uint64_t row, const uint8_t key[RMJ_DIGEST_SIZE],
+                                 int *before, struct rmj_error *err)
 {
-    memcpy(contract->tokens + contract->token_count, side->ids + from, (end - from) * sizeof(int32_t));
-    contract->token_count += end - from;
+    struct rmj_spool *spool = contract->options.spool;
+    uint8_t swapped[RMJ_DIGEST_SIZE];
+    uint32_t found;
+    char detail[400];
+    RMJ_TRY(rmj_seen_find(&contract->seen, spool, key, &found, err));
+    *before = found != 0;
+    if (found != 0) {
+        return drop_duplicate(contract, row, found - 1, err);
+    }
+    memcpy(swapped, key + SIDE_KEY_SIZE, SIDE_KEY_SIZE);
+    memcpy(swapped + SIDE_KEY_SIZE, key, SIDE_KEY_SIZE);
+    RMJ_TRY(rmj_seen_find(&contract->seen, spool, swapped, &found, err));
+    if (found != 0) {
+        RMJ_TRY(found_at(contract, found - 1, detail, sizeof detail, "chosen and rejected exchanged against", err));
+        contract->report->swapped++;
+        note(contract, SWAPPED, row, detail);
+    }
+    return RMJ_OK;
+}
+
+static enum rmj_status make_room(struct rmj_contract *contract, size_t rows, struct rmj_error *err)
+{
+    if (rows > contract->token_room) {
+        int32_t *tokens = realloc(contract->tokens, 2 * rows * sizeof *tokens);
+        if (tokens == NULL) {
+            return rmj_fail(err, RMJ_NO_MEMORY, "no memory for %zu tokens", 2 * rows);
+        }
+        contract->tokens = tokens;
+        contract->token_room = 2 * rows;
+    }
+    return RMJ_OK;
+}
+
+// A side's tokens without the `cut` ones after the BOS; returns their end.
+static int32_t *lay_side(int32_t *at, const struct rmj_tokens *side, size_t marks, size_t cut)
+{
+    size_t head = cut > 0 ? marks : side->count;
+    memcpy(at, side->ids, head * sizeof *at);
+    if (cut > 0) {
+        memcpy(at + head, side->ids + marks + cut, (side->count - marks - cut) * sizeof *at);
+    }
+    return at + (side->count - cut);
 }
 
 static void count_accepted(struct rmj_contract *contract, const struct rmj_plan_pair *pair)
@@ -241,10 +240,10 @@ static void count_accepted(struct rmj_contract *contract, const struct rmj_plan_
     uint32_t chosen = pair->prefix_count + pair->chosen_count, rejected = pair->prefix_count + pair->rejected_count;
     uint32_t longest = chosen > rejected ? chosen : rejected;
     contract->file->accepted++;
-    contract->chosen_tokens += chosen;
-    contract->rejected_tokens += rejected;
-    contract->prefix_tokens += pair->prefix_count;
-    contract->chosen_longer += chosen > rejected;
+    contract->sums.chosen_tokens += chosen;
+    contract->sums.rejected_tokens += rejected;
+    contract->sums.prefix_tokens += pair->prefix_count;
+    contract->sums.chosen_longer += chosen > rejected;
     if (longest > report->longest_side_tokens) {
         report->longest_side_tokens = longest;
     }
@@ -269,24 +268,19 @@ static enum rmj_status accept(struct rmj_contract *contract, const struct rmj_ex
                                              example->rejected.count) -
                       (uint32_t)cut;
     RMJ_TRY(make_room(contract, chosen + rejected, err));
-    size_t first = contract->token_count;
     // The whole sides first: their keys are taken from here, then the pair is laid out in their place.
-    append_tokens(contract, &example->chosen, 0, marks * (cut > 0));
-    append_tokens(contract, &example->chosen, cut > 0 ? marks + cut : 0, example->chosen.count);
-    size_t second = contract->token_count;
-    append_tokens(contract, &example->rejected, 0, marks * (cut > 0));
-    append_tokens(contract, &example->rejected, cut > 0 ? marks + cut : 0, example->rejected.count);
+    int32_t *second = lay_side(contract->tokens, &example->chosen, marks, cut);
+    (void)lay_side(second, &example->rejected, marks, cut);
     uint8_t key[RMJ_DIGEST_SIZE];
-    side_key(key, contract->tokens + first, chosen);
-    side_key(key + SIDE_KEY_SIZE, contract->tokens + second, rejected);
-    if (seen_before(contract, example->row, key)) {
-        contract->token_count = first;
+    int before;
+    side_key(key, contract->tokens, chosen);
+    side_key(key + SIDE_KEY_SIZE, second, rejected);
+    RMJ_TRY(look_back(contract, example->row, key, &before, err));
+    if (before) {
         return RMJ_OK;
     }
-    memmove(contract->tokens + second, contract->tokens + second + prefix, (rejected - prefix) * sizeof(int32_t));
-    contract->token_count -= prefix;
-    uint32_t pair = contract->pair_count++;
-    contract->pairs[pair] = (struct rmj_plan_pair){
+    memmove(second, second + prefix, (rejected - prefix) * sizeof *second);
+    struct rmj_plan_pair pair = {
         .row = example->row,
         .lineage_id = rmj_lineage_pair_id(&example->chosen, &example->rejected),
         .file = (uint32_t)contract->report->n_files - 1,
@@ -295,14 +289,9 @@ static enum rmj_status accept(struct rmj_contract *contract, const struct rmj_ex
         .rejected_count = (uint32_t)rejected - prefix,
         .margin = contract->options.use_margin ? example->margin : 0,
     };
-    contract->first_tokens[pair] = first;
-    memcpy(contract->keys[pair], key, sizeof key);
-    if ((size_t)contract->pair_count * 2 > contract->table_size) {
-        grow_table(contract);
-    } else {
-        contract->table[table_place(contract, key)] = pair + 1;
-    }
-    count_accepted(contract, &contract->pairs[pair]);
+    RMJ_TRY(rmj_spool_add(contract->options.spool, &pair, key, contract->tokens, err));
+    RMJ_TRY(rmj_seen_add(&contract->seen, contract->options.spool, key, err));
+    count_accepted(contract, &pair);
     look_for_benchmark(contract, example);
     return RMJ_OK;
 }
@@ -327,11 +316,11 @@ enum rmj_status rmj_contract_take(void *context, const struct rmj_example *examp
                            (unsigned long long)example->row);
         return RMJ_OK;
     }
-    contract->unused_margins += !contract->options.use_margin && example->has_margin;
+    contract->sums.unused_margins += !contract->options.use_margin && example->has_margin;
     if (example->special_count > 0) {
         char detail[80];
         snprintf(detail, sizeof detail, "%u special tokens inside the text", example->special_count);
-        contract->special_rows++;
+        contract->sums.special_rows++;
         note(contract, SPECIAL_IN_TEXT, example->row, detail);
     }
     if (example->empty_side) {
@@ -365,15 +354,15 @@ static void warn(const struct rmj_contract *contract)
 {
     const Rmjob__V1__DataReport *report = contract->report;
     struct rmj_findings *findings = contract->findings;
-    if (contract->special_rows > 0) {
+    if (contract->sums.special_rows > 0) {
         rmj_findings_warn(findings, "data.train", "%llu rows hold special tokens inside their text (special_in_text)",
-                          (unsigned long long)contract->special_rows);
+                          (unsigned long long)contract->sums.special_rows);
     }
-    if (contract->unused_margins > 0) {
+    if (contract->sums.unused_margins > 0) {
         rmj_findings_error(findings, "train.use_margin", RMJ_EXIT_DATA,
                            "%llu rows have a margin, which would change the loss: set train.use_margin: true to train "
                            "with it, or leave the column out",
-                           (unsigned long long)contract->unused_margins);
+                           (unsigned long long)contract->sums.unused_margins);
     }
     if (report->contaminated > 0) {
         rmj_findings_warn(findings, "data.train", "%llu pairs have a prompt of RewardBench 2 (contamination)",
@@ -391,16 +380,16 @@ void rmj_contract_finish(struct rmj_contract *contract)
     sum_files(report);
     report->has_contaminated = contract->options.benchmark != NULL;
     report->has_longest_side_tokens = 1;
-    double pairs = contract->pair_count;
-    if (contract->pair_count > 0) {
+    double pairs = rmj_spool_pair_count(contract->options.spool);
+    if (pairs > 0) {
         report->has_mean_chosen_tokens = report->has_mean_rejected_tokens = report->has_chosen_longer_share = 1;
         report->has_mean_shared_prefix_tokens = report->has_shared_token_share = 1;
-        report->mean_chosen_tokens = (double)contract->chosen_tokens / pairs;
-        report->mean_rejected_tokens = (double)contract->rejected_tokens / pairs;
-        report->chosen_longer_share = (double)contract->chosen_longer / pairs;
-        report->mean_shared_prefix_tokens = (double)contract->prefix_tokens / pairs;
-        report->shared_token_share =
-            (double)contract->prefix_tokens / (double)(contract->chosen_tokens + contract->rejected_tokens);
+        report->mean_chosen_tokens = (double)contract->sums.chosen_tokens / pairs;
+        report->mean_rejected_tokens = (double)contract->sums.rejected_tokens / pairs;
+        report->chosen_longer_share = (double)contract->sums.chosen_longer / pairs;
+        report->mean_shared_prefix_tokens = (double)contract->sums.prefix_tokens / pairs;
+        report->shared_token_share = (double)contract->sums.prefix_tokens /
+                                     (double)(contract->sums.chosen_tokens + contract->sums.rejected_tokens);
     }
     warn(contract);
 }

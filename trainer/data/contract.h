@@ -11,7 +11,8 @@
 #include "trainer/data/benchmark.h"
 #include "trainer/data/examples.h"
 #include "trainer/data/findings.h"
-#include "trainer/data/plan_format.h"
+#include "trainer/data/seen.h"
+#include "trainer/data/spool.h"
 
 // Examples in the report: of each kind, so that a frequent one does not hide the others.
 #define RMJ_ISSUES_PER_KIND_MAX 12u
@@ -20,31 +21,29 @@ struct rmj_contract_options {
     uint32_t max_length;
     int over_length; // Rmjob__V1__OverLength
     int use_margin;
-    int32_t bos;                           // -1 for none; truncation keeps it
+    int32_t bos; // -1 for none; truncation keeps it
+    int refuse_duplicates;
     const struct rmj_benchmark *benchmark; // NULL: contamination is not looked for
+    struct rmj_spool *spool;               // where accepted pairs go; the caller's
+};
+
+// Sums behind the report's means. Kept in the journal as they are.
+struct rmj_contract_sums {
+    uint64_t chosen_tokens, rejected_tokens, prefix_tokens, chosen_longer;
+    uint64_t special_rows, unused_margins;
+    uint32_t issue_counts[8]; // by kind, examples given
 };
 
 struct rmj_contract {
     struct rmj_contract_options options;
     struct rmj_findings *findings;
     Rmjob__V1__DataReport *report;
-    // Accepted pairs in reading order, rows in `tokens`.
-    struct rmj_plan_pair *pairs;
-    uint64_t *first_tokens;
-    uint32_t pair_count;
-    size_t pair_room;
-    int32_t *tokens;
-    size_t token_count, token_room;
-    // Content keys of accepted pairs, and an open-addressing table of pair numbers + 1 by key.
-    uint8_t (*keys)[RMJ_DIGEST_SIZE];
-    uint32_t *table;
-    size_t table_size;
+    struct rmj_seen seen; // pairs of the spool by content
+    int32_t *tokens;      // one pair, as it is laid out
+    size_t token_room;
     uint8_t (*prompt_keys)[RMJ_PROMPT_KEY_SIZE]; // of the benchmark, sorted
     size_t prompt_key_count;
-    // Sums behind the report's means.
-    uint64_t chosen_tokens, rejected_tokens, prefix_tokens, chosen_longer;
-    uint64_t special_rows, unused_margins;
-    uint32_t issue_counts[8]; // by kind, examples given
+    struct rmj_contract_sums sums;
     // The file that is being read.
     const char *file_name, *file_field;
     Rmjob__V1__DataFileReport *file;
@@ -53,6 +52,9 @@ struct rmj_contract {
 void rmj_contract_init(struct rmj_contract *contract, const struct rmj_contract_options *options,
                        struct rmj_findings *findings);
 void rmj_contract_deinit(struct rmj_contract *contract);
+// Goes on where a killed preparation was: report (taken over), sums; the spool and the seen pairs are in place.
+void rmj_contract_restore(struct rmj_contract *contract, Rmjob__V1__DataReport *report,
+                          const struct rmj_contract_sums *sums);
 // Following rows are of this file. The names are copied.
 void rmj_contract_begin_file(struct rmj_contract *contract, const char *name, const char *field);
 // An rmj_example_fn; context is the contract. Fails only where the set does not fit a plan.

@@ -94,6 +94,9 @@ static enum rmj_status read_batch(struct batch *batch, struct rmj_lines *lines, 
             *at_end = 1;
             return RMJ_OK;
         }
+        if (rmj_lines_row(lines) <= batch->options->skip_rows) {
+            continue;
+        }
         rmj_buf_clear(&slot->line);
         rmj_buf_append(&slot->line, line, size);
         RMJ_TRY(rmj_buf_check(&slot->line, err));

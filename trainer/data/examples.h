@@ -32,6 +32,7 @@ struct rmj_examples_options {
     const struct rmj_renderer *renderer;
     struct rmj_pool *pool;
     uint64_t row_limit; // stop after so many rows; 0: read all
+    uint64_t skip_rows; // so many at the start are read for the digest and not handed over
 };
 
 typedef enum rmj_status (*rmj_example_fn)(void *context, const struct rmj_example *example, struct rmj_error *err);

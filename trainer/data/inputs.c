@@ -29,6 +29,8 @@ static void fill_defaults(struct rmj_inputs *inputs, const Rmjob__V1__JobSpec *s
     inputs->max_length = data != NULL && data->has_max_length ? data->max_length : RMJ_MAX_LENGTH_DEFAULT;
     inputs->over_length =
         data != NULL && data->has_over_length ? (int)data->over_length : (int)RMJOB__V1__OVER_LENGTH__drop;
+    inputs->refuse_duplicates =
+        data != NULL && data->has_duplicates && data->duplicates == RMJOB__V1__DUPLICATES__refuse_duplicates;
     inputs->use_margin = spec->train != NULL && spec->train->has_use_margin && spec->train->use_margin;
     inputs->global_batch_pairs =
         train != NULL && train->has_global_batch_pairs ? train->global_batch_pairs : RMJ_BATCH_PAIRS_DEFAULT;

@@ -31,6 +31,7 @@ struct rmj_inputs {
     uint32_t min_ranks, max_ranks;
     int over_length;
     int use_margin;
+    int refuse_duplicates;
     struct rmj_lora lora;  // rank 0: none
     const char *benchmark; // path, NULL for none
     int usable;            // the base model, its tokenizer and the lengths are all right

@@ -100,30 +100,47 @@ int rmj_lineage_has(const struct rmj_lineage *lineage, uint64_t id)
     return lineage->count > 0 && bsearch(&id, lineage->ids, lineage->count, sizeof *lineage->ids, by_id) != NULL;
 }
 
-static void look_up(const struct rmj_lineage *lineage, const struct rmj_contract *contract, const char *what)
+struct looking_up {
+    const struct rmj_lineage *lineage;
+    struct rmj_plan_pair first;
+    uint32_t seen;
+};
+
+static enum rmj_status look_up_pair(void *context, uint32_t index, const struct rmj_spool_record *record,
+                                    struct rmj_error *err)
 {
-    const struct rmj_plan_pair *first = NULL;
-    uint32_t seen = 0;
-    for (uint32_t i = 0; i < contract->pair_count; i++) {
-        if (rmj_lineage_has(lineage, contract->pairs[i].lineage_id)) {
-            first = first == NULL ? &contract->pairs[i] : first;
-            seen++;
-        }
+    struct looking_up *looking = context;
+    (void)index, (void)err;
+    if (rmj_lineage_has(looking->lineage, record->pair.lineage_id)) {
+        looking->first = looking->seen == 0 ? record->pair : looking->first;
+        looking->seen++;
     }
-    if (first != NULL) {
+    return RMJ_OK;
+}
+
+static enum rmj_status look_up(const struct rmj_lineage *lineage, const struct rmj_contract *contract, const char *what,
+                               struct rmj_error *err)
+{
+    struct looking_up looking = {.lineage = lineage};
+    uint32_t count = rmj_spool_pair_count(contract->options.spool);
+    if (lineage->count > 0) {
+        RMJ_TRY(rmj_spool_each(contract->options.spool, look_up_pair, &looking, err));
+    }
+    if (looking.seen > 0) {
         rmj_findings_error(contract->findings, "data.train", RMJ_EXIT_DATA,
                            "%u of %u %s are in the lineage of the base model; reward models see a pair once: first "
                            "%s:%llu; leave them out or start from another base",
-                           seen, contract->pair_count, what, contract->report->files[first->file]->path,
-                           (unsigned long long)first->row);
+                           looking.seen, count, what, contract->report->files[looking.first.file]->path,
+                           (unsigned long long)looking.first.row);
     }
-    if (lineage->count + contract->pair_count > RMJ_LINEAGE_PAIR_COUNT_MAX) {
+    if (lineage->count + count > RMJ_LINEAGE_PAIR_COUNT_MAX) {
         rmj_findings_error(
             contract->findings, "data.train", RMJ_EXIT_DATA,
             "the base model was trained on %llu pairs; with %u more its lineage is over %llu: start from "
             "another base",
-            (unsigned long long)lineage->count, contract->pair_count, (unsigned long long)RMJ_LINEAGE_PAIR_COUNT_MAX);
+            (unsigned long long)lineage->count, count, (unsigned long long)RMJ_LINEAGE_PAIR_COUNT_MAX);
     }
+    return RMJ_OK;
 }
 
 enum rmj_status rmj_lineage_check(const char *base, const struct rmj_contract *contract, const char *what,
@@ -133,7 +150,7 @@ enum rmj_status rmj_lineage_check(const char *base, const struct rmj_contract *c
     struct rmj_error own = {0};
     enum rmj_status status = rmj_lineage_open(&lineage, base, &own);
     if (status == RMJ_OK) {
-        look_up(&lineage, contract, what);
+        status = look_up(&lineage, contract, what, err);
     } else {
         status = rmj_findings_take(contract->findings, "base_model", RMJ_EXIT_DATA, &own);
         if (status != RMJ_OK && err != NULL) {

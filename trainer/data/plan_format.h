@@ -98,13 +98,11 @@ _Static_assert(offsetof(struct rmj_plan_header, sections) == 272, "layout of the
 _Static_assert(sizeof(struct rmj_plan_pair) == 40, "layout of a plan pair");
 _Static_assert(sizeof(struct rmj_plan_step_record) == 16, "layout of a plan step");
 
-// Everything a plan is made of. Pairs and tokens stand in reading order; `order` says which comes when.
+// Everything a plan is made of. Pairs stand in the spool in reading order; `order` says which comes when.
+struct rmj_spool;
 struct rmj_plan_input {
-    const struct rmj_plan_pair *pairs;
-    const uint64_t *first_tokens; // [pair_count] where a pair's rows begin in tokens
-    const int32_t *tokens;
-    const uint32_t *order; // [pair_count]
-    uint32_t pair_count;
+    struct rmj_spool *spool;
+    const uint32_t *order; // [pairs of the spool]
     const char *const *paths;
     uint32_t file_count;
     uint32_t global_batch_pairs;
@@ -115,9 +113,10 @@ struct rmj_plan_input {
     struct rmj_digest spec_digest, base_digest, companions_digest, benchmark_digest, heldout_digest;
 };
 
-// Appends the object's bytes to `out`. RMJ_DATA when a step needs more packs than the sums can hold.
-RMJ_MUST_USE enum rmj_status rmj_plan_write(const struct rmj_plan_input *input, struct rmj_buf *out,
-                                            struct rmj_error *err);
+// Writes the object into the empty file `fd`; header and digest are its own. Memory is a few numbers a pair, not the
+// tokens. RMJ_DATA when a step needs more packs than the sums can hold.
+RMJ_MUST_USE enum rmj_status rmj_plan_write(const struct rmj_plan_input *input, int fd, struct rmj_plan_header *header,
+                                            struct rmj_digest *digest, struct rmj_error *err);
 // A plan from the bytes of an object. RMJ_CORRUPT for anything that does not hold together, whatever the bytes are.
 RMJ_MUST_USE enum rmj_status rmj_plan_parse(struct rmj_plan **plan, const void *bytes, size_t size,
                                             struct rmj_error *err);

@@ -1,9 +1,12 @@
 // The whole-set stage: files -> contract -> order -> plan object.
 #include "trainer/data/prepare.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/buf.h"
@@ -11,6 +14,7 @@
 #include "base/rng.h"
 #include "trainer/data/contract.h"
 #include "trainer/data/inputs.h"
+#include "trainer/data/journal.h"
 #include "trainer/data/lineage.h"
 #include "trainer/data/lines.h"
 #include "trainer/data/prepare_internal.h"
@@ -93,29 +97,29 @@ static void settle_format(const struct rmj_source_file *file, struct rmj_row_for
     rmj_lines_close(lines);
 }
 
-enum rmj_status rmj_prepare_read_file(struct rmj_sources *sources, size_t index, const struct rmj_renderer *renderer,
-                                      struct rmj_pool *pool, uint64_t row_limit, rmj_example_fn each, void *context,
-                                      struct rmj_digest *digest, struct rmj_findings *findings, struct rmj_error *err)
+enum rmj_status rmj_prepare_read_file(const struct rmj_prepare_read *read, struct rmj_error *err)
 {
-    const struct rmj_source_file *file = &sources->files[index];
+    struct rmj_sources *sources = read->sources;
+    const struct rmj_source_file *file = &sources->files[read->index];
     struct rmj_error own = {0};
-    enum rmj_status status = rmj_sources_fetch(sources, index, &own);
+    enum rmj_status status = rmj_sources_fetch(sources, read->index, &own);
     if (status == RMJ_OK) {
         struct rmj_row_format format = file->format;
         // Of several files of a source, the first one's columns are told.
-        int told = index > 0 && strcmp(sources->files[index - 1].field, file->field) == 0;
-        settle_format(file, &format, told ? NULL : findings);
+        int told = read->index > 0 && strcmp(sources->files[read->index - 1].field, file->field) == 0;
+        settle_format(file, &format, told ? NULL : read->findings);
         struct rmj_examples_options options = {.path = file->path,
                                                .name = file->name,
                                                .format = format,
-                                               .renderer = renderer,
-                                               .pool = pool,
-                                               .row_limit = row_limit};
-        status = rmj_examples_read(&options, each, context, digest, &own);
+                                               .renderer = read->renderer,
+                                               .pool = read->pool,
+                                               .row_limit = read->row_limit,
+                                               .skip_rows = read->skip_rows};
+        status = rmj_examples_read(&options, read->each, read->context, read->digest, &own);
     }
-    rmj_sources_release(sources, index);
+    rmj_sources_release(sources, read->index);
     if (status != RMJ_OK) {
-        status = rmj_findings_take(findings, file->field, rmj_prepare_exit_code(own.status), &own);
+        status = rmj_findings_take(read->findings, file->field, rmj_prepare_exit_code(own.status), &own);
         if (status != RMJ_OK && err != NULL) {
             *err = own;
         }
@@ -141,6 +145,12 @@ static void combine_digests(const Rmjob__V1__DataReport *report, char hex[RMJ_DI
 // Everything one preparation holds.
 struct preparation {
     const Rmjob__V1__JobSpec *spec;
+    const struct rmj_prepare_options *options;
+    struct rmj_prepare_progress progress;
+    struct rmj_journal journal;
+    struct rmj_spool *spool;
+    uint64_t last_row; // of the file that is being read
+    struct rmj_plan_header header;
     struct rmj_inputs inputs;
     struct rmj_findings findings;
     struct rmj_benchmark benchmark;
@@ -179,43 +189,132 @@ static enum rmj_status read_benchmark(struct preparation *preparation, struct rm
     return RMJ_OK;
 }
 
+static void tell_progress(struct preparation *preparation)
+{
+    if (preparation->options->progress != NULL) {
+        preparation->options->progress(preparation->options->context, &preparation->progress);
+    }
+}
+
+// An rmj_example_fn. A row may hold several pairs, so what was done is made safe when the next row begins.
+static enum rmj_status take_row(void *context, const struct rmj_example *example, struct rmj_error *err)
+{
+    struct preparation *preparation = context;
+    if (example->row != preparation->last_row) {
+        RMJ_TRY(rmj_journal_write(&preparation->journal, &preparation->contract, preparation->progress.file,
+                                  preparation->last_row, err));
+        preparation->last_row = example->row;
+        preparation->progress.rows++;
+        tell_progress(preparation);
+    }
+    return rmj_contract_take(&preparation->contract, example, err);
+}
+
+// The spool and the journal; where a killed preparation was, when there was one.
+static enum rmj_status begin_reading(struct preparation *preparation, const struct rmj_sources *sources,
+                                     size_t *first_file, uint64_t *skip_rows, struct rmj_error *err)
+{
+    const char *directory = preparation->options->directory;
+    struct rmj_digest spec;
+    struct rmj_error own = {0};
+    *first_file = 0;
+    *skip_rows = 0;
+    rmj_spec_digest(preparation->spec, &spec);
+    rmj_journal_init(&preparation->journal, directory, &spec, &preparation->companions_digest, sources,
+                     preparation->options->journal_ms);
+    enum rmj_status status =
+        rmj_journal_resume(&preparation->journal, &preparation->contract, first_file, skip_rows, &own);
+    if (status == RMJ_OK) {
+        preparation->spool = preparation->contract.options.spool;
+        preparation->progress.resumed = 1;
+        const Rmjob__V1__DataReport *report = preparation->contract.report;
+        for (size_t i = 0; i < report->n_files; i++) {
+            preparation->progress.rows += report->files[i]->rows;
+        }
+        if (*first_file < sources->count) {
+            preparation->contract.file_field = sources->files[*first_file].field;
+        }
+        return RMJ_OK;
+    }
+    if (status != RMJ_NOT_FOUND) {
+        if (err != NULL) {
+            *err = own;
+        }
+        return status;
+    }
+    RMJ_TRY(rmj_spool_create(&preparation->spool, directory, err));
+    preparation->contract.options.spool = preparation->spool;
+    return RMJ_OK;
+}
+
+static enum rmj_status read_train_file(struct preparation *preparation, struct rmj_sources *sources, size_t index,
+                                       uint64_t skip_rows, int begun, struct rmj_error *err)
+{
+    struct rmj_digest digest = {0};
+    size_t errors = preparation->findings.error_count;
+    const struct rmj_source_file *file = &sources->files[index];
+    if (!begun) {
+        rmj_contract_begin_file(&preparation->contract, file->name, file->field);
+        rmj_prepare_name_file(preparation->contract.file, file);
+    }
+    preparation->progress.file = index;
+    preparation->last_row = skip_rows;
+    RMJ_TRY(rmj_prepare_read_file(&(struct rmj_prepare_read){.sources = sources,
+                                                             .index = index,
+                                                             .renderer = &preparation->inputs.renderer,
+                                                             .pool = preparation->pool,
+                                                             .skip_rows = skip_rows,
+                                                             .each = take_row,
+                                                             .context = preparation,
+                                                             .digest = &digest,
+                                                             .findings = &preparation->findings},
+                                  err));
+    if (preparation->findings.error_count == errors) {
+        free(preparation->contract.file->sha256);
+        preparation->contract.file->sha256 = hex_text(&digest);
+    }
+    return RMJ_OK;
+}
+
+static void judge_count(struct preparation *preparation)
+{
+    const Rmjob__V1__DataReport *report = preparation->contract.report;
+    uint32_t batch = preparation->inputs.global_batch_pairs, count = rmj_spool_pair_count(preparation->spool);
+    if (count < batch) {
+        rmj_findings_warn(&preparation->findings, "train.global_batch_pairs",
+                          "the %u pairs are fewer than one batch of %u: one step is all the training there is", count,
+                          batch);
+    }
+    if (count == 0 && preparation->findings.error_count == 0) {
+        rmj_findings_error(&preparation->findings, "data.train", RMJ_EXIT_DATA,
+                           "no pair is left of %llu rows: %llu over length, %llu with equal sides, %llu duplicates",
+                           (unsigned long long)report->rows, (unsigned long long)report->dropped_over_length,
+                           (unsigned long long)report->dropped_identical_sides,
+                           (unsigned long long)report->dropped_duplicate);
+    }
+}
+
 static enum rmj_status read_train(struct preparation *preparation, struct rmj_error *err)
 {
     const Rmjob__V1__DataSpec *data = preparation->spec->data;
     struct rmj_sources sources = {0};
+    size_t first_file;
+    uint64_t skip_rows;
     enum rmj_status status = RMJ_OK;
     if (data == NULL || data->n_train == 0) {
         rmj_findings_error(&preparation->findings, "data.train", RMJ_EXIT_SPEC, "data.train names no file");
         return RMJ_OK;
     }
     rmj_prepare_add_sources(&sources, data->train, data->n_train, "data.train", &preparation->findings);
-    for (size_t i = 0; i < sources.count; i++) {
-        struct rmj_digest digest = {0};
-        size_t errors = preparation->findings.error_count;
-        rmj_contract_begin_file(&preparation->contract, sources.files[i].name, sources.files[i].field);
-        rmj_prepare_name_file(preparation->contract.file, &sources.files[i]);
-        RMJ_GO(rmj_prepare_read_file(&sources, i, &preparation->inputs.renderer, preparation->pool, 0,
-                                     rmj_contract_take, &preparation->contract, &digest, &preparation->findings, err));
-        if (preparation->findings.error_count == errors) {
-            preparation->contract.file->sha256 = hex_text(&digest);
-        }
+    preparation->progress.file_count = sources.count;
+    RMJ_GO(begin_reading(preparation, &sources, &first_file, &skip_rows, err));
+    for (size_t i = first_file; i < sources.count; i++) {
+        int begun = preparation->progress.resumed && i == first_file;
+        RMJ_GO(read_train_file(preparation, &sources, i, begun ? skip_rows : 0, begun, err));
     }
     rmj_contract_finish(&preparation->contract);
     rmj_contract_check_duplicates(&preparation->contract);
-    uint32_t batch = preparation->inputs.global_batch_pairs;
-    if (preparation->contract.pair_count < batch) {
-        rmj_findings_warn(&preparation->findings, "train.global_batch_pairs",
-                          "the %u pairs are fewer than one batch of %u: one step is all the training there is",
-                          preparation->contract.pair_count, batch);
-    }
-    if (preparation->contract.pair_count == 0 && preparation->findings.error_count == 0) {
-        rmj_findings_error(&preparation->findings, "data.train", RMJ_EXIT_DATA,
-                           "no pair is left of %llu rows: %llu over length, %llu with equal sides, %llu duplicates",
-                           (unsigned long long)preparation->contract.report->rows,
-                           (unsigned long long)preparation->contract.report->dropped_over_length,
-                           (unsigned long long)preparation->contract.report->dropped_identical_sides,
-                           (unsigned long long)preparation->contract.report->dropped_duplicate);
-    }
+    judge_count(preparation);
 out:
     // Released last: findings were given the field names by then.
     rmj_sources_deinit(&sources);
@@ -251,8 +350,15 @@ static enum rmj_status read_heldout(struct preparation *preparation, struct rmj_
     rmj_prepare_add_sources(&sources, data->heldout, data->n_heldout, "data.heldout", &preparation->findings);
     for (size_t i = 0; i < sources.count; i++) {
         struct rmj_prepare_heldout heldout = {.findings = &preparation->findings, .field = sources.files[i].field};
-        RMJ_GO(rmj_prepare_read_file(&sources, i, &preparation->inputs.renderer, preparation->pool, 0,
-                                     rmj_prepare_check_heldout, &heldout, &digest, &preparation->findings, err));
+        RMJ_GO(rmj_prepare_read_file(&(struct rmj_prepare_read){.sources = &sources,
+                                                                .index = i,
+                                                                .renderer = &preparation->inputs.renderer,
+                                                                .pool = preparation->pool,
+                                                                .each = rmj_prepare_check_heldout,
+                                                                .context = &heldout,
+                                                                .digest = &digest,
+                                                                .findings = &preparation->findings},
+                                     err));
         rmj_sha256_update(&sha, digest.bytes, sizeof digest.bytes);
     }
 out:
@@ -266,7 +372,7 @@ out:
 
 static uint32_t *make_order(const struct preparation *preparation)
 {
-    uint32_t count = preparation->contract.pair_count;
+    uint32_t count = rmj_spool_pair_count(preparation->spool);
     uint32_t *order = malloc(count * sizeof *order);
     RMJ_ASSERT(order != NULL);
     for (uint32_t i = 0; i < count; i++) {
@@ -282,7 +388,8 @@ static uint32_t *make_order(const struct preparation *preparation)
     return order;
 }
 
-static enum rmj_status write_plan(struct preparation *preparation, struct rmj_buf *out, struct rmj_error *err)
+static enum rmj_status write_plan(struct preparation *preparation, int fd, struct rmj_digest *digest,
+                                  struct rmj_error *err)
 {
     const struct rmj_contract *contract = &preparation->contract;
     const struct rmj_renderer *renderer = &preparation->inputs.renderer;
@@ -293,11 +400,8 @@ static enum rmj_status write_plan(struct preparation *preparation, struct rmj_bu
         paths[i] = contract->report->files[i]->path;
     }
     struct rmj_plan_input input = {
-        .pairs = contract->pairs,
-        .first_tokens = contract->first_tokens,
-        .tokens = contract->tokens,
+        .spool = preparation->spool,
         .order = order,
-        .pair_count = contract->pair_count,
         .paths = paths,
         .file_count = (uint32_t)contract->report->n_files,
         .global_batch_pairs = preparation->inputs.global_batch_pairs,
@@ -317,17 +421,17 @@ static enum rmj_status write_plan(struct preparation *preparation, struct rmj_bu
         RMJ_ASSERT(rmj_digest_from_hex(&input.heldout_digest, summary->heldout_digest));
     }
     rmj_spec_digest(preparation->spec, &input.spec_digest);
-    enum rmj_status status = rmj_plan_write(&input, out, err);
+    enum rmj_status status = rmj_plan_write(&input, fd, &preparation->header, digest, err);
     free(order);
     free(paths);
     return status;
 }
 
-static enum rmj_status summarize(struct preparation *preparation, const struct rmj_buf *object, struct rmj_error *err)
+static enum rmj_status summarize(struct preparation *preparation, const struct rmj_digest *object,
+                                 struct rmj_error *err)
 {
     Rmjob__V1__PlanSummary *summary = preparation->summary;
-    struct rmj_plan_header header;
-    memcpy(&header, object->bytes, sizeof header);
+    const struct rmj_plan_header header = preparation->header;
     uint64_t tokens = header.sections[RMJ_PLAN_TOKENS].size / sizeof(int32_t);
     struct rmj_plan_shape shape = {
         .row_count = header.row_count,
@@ -344,8 +448,7 @@ static enum rmj_status summarize(struct preparation *preparation, const struct r
     struct rmj_digest digest;
     memcpy(digest.bytes, header.pairs_sum, sizeof digest.bytes);
     summary->pairs_sum = hex_text(&digest);
-    rmj_sha256_of(object->bytes, object->size, &digest);
-    summary->digest = hex_text(&digest);
+    summary->digest = hex_text(object);
     summary->has_pairs = summary->has_steps = summary->has_pack_tokens = summary->has_packs_per_step_bound = 1;
     summary->has_packs = summary->has_fill = summary->has_pages = summary->has_parameters = 1;
     summary->has_memory_bytes = 1;
@@ -368,30 +471,51 @@ static enum rmj_status summarize(struct preparation *preparation, const struct r
 }
 
 static enum rmj_status store_plan(const struct preparation *preparation, struct rmj_store *store, const char *prefix,
-                                  const struct rmj_buf *object, struct rmj_error *err)
+                                  const char *path, const struct rmj_digest *digest, struct rmj_error *err)
 {
     struct rmj_buf key;
-    struct rmj_digest digest;
     rmj_buf_init(&key, 4096);
     size_t length = strlen(prefix);
     rmj_buf_printf(&key, "%s%splan/%s", prefix, length > 0 && prefix[length - 1] != '/' ? "/" : "",
                    preparation->summary->digest);
     enum rmj_status status = rmj_buf_check(&key, err);
-    if (status == RMJ_OK && rmj_digest_from_hex(&digest, preparation->summary->digest)) {
+    if (status == RMJ_OK) {
         // Named by content: putting it again is harmless, and mends a damaged one.
-        status = rmj_store_put(store, key.bytes, object->bytes, object->size, RMJ_PUT_ANY, &digest, err);
+        status = rmj_store_put_file(store, key.bytes, path, RMJ_PUT_ANY, digest, err);
     }
     rmj_buf_deinit(&key);
     return status;
 }
 
+// An empty file for the plan, and a path by which this process can open it.
+static int open_plan_file(const struct preparation *preparation, char *path, size_t size)
+{
+    const char *directory = preparation->options->directory;
+    int fd;
+    if (directory == NULL) {
+        fd = memfd_create("plan", MFD_CLOEXEC);
+        snprintf(path, size, "/proc/self/fd/%d", fd);
+        return fd;
+    }
+    snprintf(path, size, "%s/plan", directory);
+    return open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+}
+
 static enum rmj_status make_plan(struct preparation *preparation, struct rmj_store *store, const char *prefix,
                                  struct rmj_error *err)
 {
-    struct rmj_buf object;
-    rmj_buf_init(&object, RMJ_PLAN_OBJECT_SIZE_MAX);
+    char path[4096];
+    struct rmj_digest digest;
     struct rmj_error own = {0};
-    enum rmj_status status = write_plan(preparation, &object, &own);
+    int fd = open_plan_file(preparation, path, sizeof path);
+    if (fd < 0) {
+        return rmj_fail(err, RMJ_IO, "cannot make %s: %s", path, strerror(errno));
+    }
+    preparation->progress.writing = 1;
+    tell_progress(preparation);
+    // The table of seen pairs is not needed any more, and the writer needs room.
+    rmj_seen_deinit(&preparation->contract.seen);
+    enum rmj_status status = write_plan(preparation, fd, &digest, &own);
     if (status != RMJ_OK) {
         status = rmj_findings_take(&preparation->findings, "train.global_batch_pairs", RMJ_EXIT_DATA, &own);
         if (status != RMJ_OK && err != NULL) {
@@ -399,12 +523,12 @@ static enum rmj_status make_plan(struct preparation *preparation, struct rmj_sto
         }
         goto out;
     }
-    RMJ_GO(summarize(preparation, &object, err));
+    RMJ_GO(summarize(preparation, &digest, err));
     if (preparation->findings.error_count == 0) {
-        RMJ_GO(store_plan(preparation, store, prefix, &object, err));
+        RMJ_GO(store_plan(preparation, store, prefix, path, &digest, err));
     }
 out:
-    rmj_buf_deinit(&object);
+    close(fd);
     return status;
 }
 
@@ -415,7 +539,6 @@ static enum rmj_status pin(struct preparation *preparation, struct rmj_error *er
     char hex[RMJ_DIGEST_HEX_SIZE];
     const char *base = preparation->spec->base_model;
     RMJ_TRY(rmj_model_files_digest(base, RMJ_MODEL_WHOLE, &preparation->base_digest, err));
-    RMJ_TRY(rmj_model_files_digest(base, RMJ_MODEL_COMPANIONS, &preparation->companions_digest, err));
     summary->base_digest = hex_text(&preparation->base_digest);
     rmj_sha256_of(rmj_default_chat_template(), strlen(rmj_default_chat_template()), &digest);
     summary->template_digest = hex_text(&digest);
@@ -435,15 +558,20 @@ static enum rmj_status prepare(struct preparation *preparation, struct rmj_store
         .over_length = inputs->over_length,
         .use_margin = inputs->use_margin,
         .bos = inputs->renderer.bos,
+        .refuse_duplicates = inputs->refuse_duplicates,
         .benchmark = preparation->benchmark.count > 0 ? &preparation->benchmark : NULL,
     };
     rmj_contract_init(&preparation->contract, &options, &preparation->findings);
     if (!inputs->usable) {
         return RMJ_OK;
     }
+    RMJ_TRY(rmj_model_files_digest(preparation->spec->base_model, RMJ_MODEL_COMPANIONS, &preparation->companions_digest,
+                                   err));
     RMJ_TRY(read_train(preparation, err));
     RMJ_TRY(read_heldout(preparation, err));
-    RMJ_TRY(rmj_lineage_check(preparation->spec->base_model, &preparation->contract, "pairs", err));
+    if (preparation->spool != NULL) {
+        RMJ_TRY(rmj_lineage_check(preparation->spec->base_model, &preparation->contract, "pairs", err));
+    }
     if (preparation->findings.error_count > 0) {
         return RMJ_OK;
     }
@@ -451,18 +579,19 @@ static enum rmj_status prepare(struct preparation *preparation, struct rmj_store
     return make_plan(preparation, store, prefix, err);
 }
 
-enum rmj_status rmj_prepare_with_threads(const Rmjob__V1__JobSpec *spec, struct rmj_store *store, const char *prefix,
-                                         size_t thread_count, Rmjob__V1__PreparedRequest **result,
-                                         struct rmj_error *err)
+enum rmj_status rmj_prepare(const Rmjob__V1__JobSpec *spec, struct rmj_store *store, const char *prefix,
+                            const struct rmj_prepare_options *options, Rmjob__V1__PreparedRequest **result,
+                            struct rmj_error *err)
 {
-    struct preparation preparation = {.spec = spec, .summary = malloc(sizeof *preparation.summary)};
+    struct preparation preparation = {.spec = spec, .options = options, .summary = malloc(sizeof *preparation.summary)};
     Rmjob__V1__PreparedRequest *message = malloc(sizeof *message);
     RMJ_ASSERT(message != NULL && preparation.summary != NULL);
     rmjob__v1__plan_summary__init(preparation.summary);
     rmj_findings_init(&preparation.findings);
     *result = NULL;
+    size_t threads = options->thread_count > 0 ? options->thread_count : rmj_prepare_thread_count(spec);
     enum rmj_status status = RMJ_OK;
-    RMJ_GO(rmj_pool_create(&preparation.pool, thread_count, NULL, err));
+    RMJ_GO(rmj_pool_create(&preparation.pool, threads, NULL, err));
     RMJ_GO(prepare(&preparation, store, prefix, err));
     rmjob__v1__prepared_request__init(message);
     int good = preparation.findings.error_count == 0;
@@ -481,15 +610,10 @@ out:
         rmjob__v1__plan_summary__free_unpacked(preparation.summary, NULL);
     }
     rmj_contract_deinit(&preparation.contract);
+    rmj_spool_close(preparation.spool);
     rmj_benchmark_deinit(&preparation.benchmark);
     rmj_findings_deinit(&preparation.findings);
     rmj_inputs_close(&preparation.inputs);
     rmj_pool_destroy(preparation.pool);
     return status;
-}
-
-enum rmj_status rmj_prepare(const Rmjob__V1__JobSpec *spec, struct rmj_store *store, const char *prefix,
-                            Rmjob__V1__PreparedRequest **result, struct rmj_error *err)
-{
-    return rmj_prepare_with_threads(spec, store, prefix, rmj_prepare_thread_count(spec), result, err);
 }

@@ -18,9 +18,26 @@
 RMJ_MUST_USE enum rmj_status rmj_check_spec(const Rmjob__V1__JobSpec *spec, Rmjob__V1__ValidateResponse **reply,
                                             struct rmj_error *err);
 
+struct rmj_prepare_progress {
+    uint64_t rows; // read so far
+    size_t file, file_count;
+    int writing; // 1: everything is read, the plan is being written
+    int resumed; // 1: a killed preparation was gone on with
+};
+struct rmj_prepare_options {
+    // Where accepted pairs and the plan lie until the plan is stored: about twice the size of its tokens. What a killed
+    // preparation of the same work left there is gone on with. NULL: in memory.
+    const char *directory;
+    size_t thread_count; // 0: resources.threads, else the machine's cores. The result does not depend on it.
+    int64_t journal_ms;  // how often the work so far is made safe; 0: every five seconds
+    void (*progress)(void *context, const struct rmj_prepare_progress *progress); // between rows; may be NULL
+    void *context;
+};
 // Reads the whole set, applies the contract, and stores the plan (plan/<digest> below prefix of the store). result:
-// plan, data report and findings; with an error among the findings there is no plan.
+// plan, data report and findings; with an error among the findings there is no plan. Memory does not grow with the
+// tokens: some forty bytes a pair, and the model's tokenizer.
 RMJ_MUST_USE enum rmj_status rmj_prepare(const Rmjob__V1__JobSpec *spec, struct rmj_store *store, const char *prefix,
-                                         Rmjob__V1__PreparedRequest **result, struct rmj_error *err);
+                                         const struct rmj_prepare_options *options, Rmjob__V1__PreparedRequest **result,
+                                         struct rmj_error *err);
 
 #endif

@@ -7,10 +7,6 @@
 #include "trainer/data/prepare.h"
 #include "trainer/data/sources.h"
 
-// rmj_prepare with a given number of threads; the result does not depend on it.
-RMJ_MUST_USE enum rmj_status rmj_prepare_with_threads(const Rmjob__V1__JobSpec *spec, struct rmj_store *store,
-                                                      const char *prefix, size_t thread_count,
-                                                      Rmjob__V1__PreparedRequest **result, struct rmj_error *err);
 // resources.threads, else the machine's cores, at most 16.
 size_t rmj_prepare_thread_count(const Rmjob__V1__JobSpec *spec);
 // Exit class of a failed read.
@@ -21,11 +17,18 @@ void rmj_prepare_add_sources(struct rmj_sources *sources, Rmjob__V1__DataSource 
 // The name of the file's source goes to the report.
 void rmj_prepare_name_file(Rmjob__V1__DataFileReport *report, const struct rmj_source_file *file);
 // Fetches and reads one file; what is wrong with it as a whole becomes a finding under its field.
-RMJ_MUST_USE enum rmj_status rmj_prepare_read_file(struct rmj_sources *sources, size_t index,
-                                                   const struct rmj_renderer *renderer, struct rmj_pool *pool,
-                                                   uint64_t row_limit, rmj_example_fn each, void *context,
-                                                   struct rmj_digest *digest, struct rmj_findings *findings,
-                                                   struct rmj_error *err);
+struct rmj_prepare_read {
+    struct rmj_sources *sources;
+    size_t index;
+    const struct rmj_renderer *renderer;
+    struct rmj_pool *pool;
+    uint64_t row_limit, skip_rows; // as of struct rmj_examples_options
+    rmj_example_fn each;
+    void *context;
+    struct rmj_digest *digest; // may be NULL
+    struct rmj_findings *findings;
+};
+RMJ_MUST_USE enum rmj_status rmj_prepare_read_file(const struct rmj_prepare_read *read, struct rmj_error *err);
 
 // An rmj_example_fn: rows that cannot be used become findings.
 struct rmj_prepare_heldout {

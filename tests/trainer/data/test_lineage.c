@@ -56,7 +56,7 @@ static Rmjob__V1__PreparedRequest *prepare(const Rmjob__V1__JobSpec *spec)
 {
     Rmjob__V1__PreparedRequest *result = NULL;
     struct rmj_error err = {0};
-    if (rmj_prepare_with_threads(spec, store, "job", 1, &result, &err) != RMJ_OK) {
+    if (rmj_prepare(spec, store, "job", &(struct rmj_prepare_options){.thread_count = 1}, &result, &err) != RMJ_OK) {
         fail_msg("%s", err.message);
     }
     assert_int_equal(result->plan == NULL, fixture_error_count(result->findings, result->n_findings) > 0);

@@ -5,12 +5,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "base/rng.h"
 #include "trainer/data/packer.h"
 #include "trainer/data/plan_format.h"
+#include "trainer/data/spool.h"
 
 #define VOCABULARY 97
 
@@ -19,10 +22,24 @@ struct world {
     uint64_t *first_tokens;
     int32_t *tokens;
     uint32_t *order;
+    struct rmj_spool *spool;
     struct rmj_plan_input input;
 };
 
 static const char *const paths[] = {"a.jsonl", "b.jsonl.gz"};
+
+// The pairs as they stand now go to the writer.
+static void spool_world(struct world *world, uint32_t count)
+{
+    const uint8_t key[RMJ_DIGEST_SIZE] = {0};
+    rmj_spool_close(world->spool);
+    assert_int_equal(rmj_spool_create(&world->spool, NULL, NULL), RMJ_OK);
+    for (uint32_t i = 0; i < count; i++) {
+        const int32_t *tokens = world->tokens + world->first_tokens[i];
+        assert_int_equal(rmj_spool_add(world->spool, &world->pairs[i], key, tokens, NULL), RMJ_OK);
+    }
+    world->input.spool = world->spool;
+}
 
 static void make_world(struct world *world, uint64_t seed, uint32_t count, uint32_t batch, uint32_t length_max)
 {
@@ -50,12 +67,9 @@ static void make_world(struct world *world, uint64_t seed, uint32_t count, uint3
         world->order[i] = i;
     }
     rmj_rng_shuffle(&rng, world->order, count);
+    world->spool = NULL;
     world->input = (struct rmj_plan_input){
-        .pairs = world->pairs,
-        .first_tokens = world->first_tokens,
-        .tokens = world->tokens,
         .order = world->order,
-        .pair_count = count,
         .paths = paths,
         .file_count = 2,
         .global_batch_pairs = batch,
@@ -64,10 +78,12 @@ static void make_world(struct world *world, uint64_t seed, uint32_t count, uint3
         .pad_token = VOCABULARY,
         .vocabulary_grows = 1,
     };
+    spool_world(world, count);
 }
 
 static void free_world(struct world *world)
 {
+    rmj_spool_close(world->spool);
     free(world->pairs);
     free(world->first_tokens);
     free(world->tokens);
@@ -77,8 +93,16 @@ static void free_world(struct world *world)
 static void write_world(const struct world *world, struct rmj_buf *out)
 {
     struct rmj_error err = {0};
+    struct rmj_plan_header header;
+    struct rmj_digest digest, again;
+    int fd = memfd_create("plan", 0);
     rmj_buf_init(out, (size_t)64 << 20);
-    assert_int_equal(rmj_plan_write(&world->input, out, &err), RMJ_OK);
+    assert_int_equal(rmj_plan_write(&world->input, fd, &header, &digest, &err), RMJ_OK);
+    off_t size = lseek(fd, 0, SEEK_END);
+    assert_int_equal(pread(fd, rmj_buf_extend(out, (size_t)size), (size_t)size, 0), size);
+    rmj_sha256_of(out->bytes, out->size, &again);
+    assert_true(rmj_digest_equal(&digest, &again) && memcmp(out->bytes, &header, sizeof header) == 0);
+    close(fd);
 }
 
 static void check_item(const struct world *world, const struct rmj_pack *pack, const struct rmj_pack_item *item,
@@ -149,7 +173,7 @@ static void check_step(const struct world *world, const struct rmj_plan *plan, u
 static void check_plan(const struct world *world, const struct rmj_plan *plan)
 {
     const struct rmj_plan_info *info = rmj_plan_info(plan);
-    uint8_t *seen = calloc(world->input.pair_count, 1);
+    uint8_t *seen = calloc(rmj_spool_pair_count(world->spool), 1);
     uint64_t next = 0;
     struct rmj_digest sum = {0};
     assert_int_equal(info->row_count % RMJ_PACK_ROW_MULTIPLE, 0);
@@ -161,8 +185,8 @@ static void check_plan(const struct world *world, const struct rmj_plan *plan)
         next += step.pair_count;
         check_step(world, plan, number, seen);
     }
-    assert_int_equal(next, world->input.pair_count);
-    for (uint32_t i = 0; i < world->input.pair_count; i++) {
+    assert_int_equal(next, rmj_spool_pair_count(world->spool));
+    for (uint32_t i = 0; i < rmj_spool_pair_count(world->spool); i++) {
         struct rmj_digest digest;
         const char *path;
         uint64_t row;
@@ -218,7 +242,6 @@ static void a_step_over_2048_packs_is_refused(void **state)
     (void)state;
     // Pairs of 129 to 256 rows with T 256: each is a pack of its own.
     struct world world;
-    struct rmj_buf object;
     struct rmj_error err = {0};
     make_world(&world, 3, 2049, 2049, 1);
     for (uint32_t i = 0; i < 2049; i++) {
@@ -228,11 +251,13 @@ static void a_step_over_2048_packs_is_refused(void **state)
     }
     free(world.tokens);
     world.tokens = calloc(RMJ_PLAN_STEP_ROWS_CAP + 2, sizeof *world.tokens);
-    world.input.tokens = world.tokens;
-    rmj_buf_init(&object, (size_t)64 << 20);
-    assert_int_equal(rmj_plan_write(&world.input, &object, &err), RMJ_DATA);
+    spool_world(&world, 2049);
+    struct rmj_plan_header header;
+    struct rmj_digest digest;
+    int fd = memfd_create("plan", 0);
+    assert_int_equal(rmj_plan_write(&world.input, fd, &header, &digest, &err), RMJ_DATA);
+    close(fd);
     assert_non_null(strstr(err.message, "lower train.global_batch_pairs"));
-    rmj_buf_deinit(&object);
     free_world(&world);
 }
 
@@ -314,6 +339,7 @@ static void a_plan_whose_records_lie_is_refused(void **state)
             world.pairs[9].zero = 1;
             break;
         }
+        spool_world(&world, 20);
         write_world(&world, &object);
         assert_int_equal(rmj_plan_parse(&plan, object.bytes, object.size, &err), RMJ_CORRUPT);
         rmj_plan_close(plan);

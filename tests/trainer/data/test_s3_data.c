@@ -53,7 +53,7 @@ static Rmjob__V1__PreparedRequest *prepare(const char *path)
     Rmjob__V1__JobSpec *spec = fixture_spec(model, path);
     Rmjob__V1__PreparedRequest *result = NULL;
     struct rmj_error err = {0};
-    if (rmj_prepare(spec, plans, "", &result, &err) != RMJ_OK) {
+    if (rmj_prepare(spec, plans, "", &(struct rmj_prepare_options){0}, &result, &err) != RMJ_OK) {
         fail_msg("%s", err.message);
     }
     fixture_spec_free(spec);

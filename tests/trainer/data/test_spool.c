@@ -1,0 +1,230 @@
+// Pairs on their way into a plan: what goes in comes out, duplicates are found whatever the number, a preparation that
+// is killed goes on where it was and ends in the same plan.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/fs.h"
+#include "base/rng.h"
+#include "tests/trainer/data/fixture.h"
+#include "trainer/data/prepare.h"
+#include "trainer/data/seen.h"
+#include "trainer/data/spool.h"
+
+#define PAIRS 5000u
+
+static char *directory;
+
+static uint32_t rows_of_pair(uint32_t i)
+{
+    return 2 + i % 300;
+}
+
+static void make_pair(uint32_t i, struct rmj_plan_pair *pair, uint8_t key[RMJ_DIGEST_SIZE], int32_t *tokens)
+{
+    struct rmj_digest digest;
+    rmj_sha256_of(&i, sizeof i, &digest);
+    memcpy(key, digest.bytes, sizeof digest.bytes);
+    *pair = (struct rmj_plan_pair){.row = i + 1, .chosen_count = 1, .rejected_count = rows_of_pair(i) - 1};
+    for (uint32_t row = 0; row < rows_of_pair(i); row++) {
+        tokens[row] = (int32_t)(i * 7 + row);
+    }
+}
+
+static void fill(struct rmj_spool *spool, struct rmj_seen *seen, uint32_t first, uint32_t end)
+{
+    int32_t tokens[512];
+    for (uint32_t i = first; i < end; i++) {
+        struct rmj_plan_pair pair;
+        uint8_t key[RMJ_DIGEST_SIZE];
+        uint32_t found;
+        make_pair(i, &pair, key, tokens);
+        assert_int_equal(rmj_seen_find(seen, spool, key, &found, NULL), RMJ_OK);
+        assert_int_equal(found, 0);
+        assert_int_equal(rmj_spool_add(spool, &pair, key, tokens, NULL), RMJ_OK);
+        assert_int_equal(rmj_seen_add(seen, spool, key, NULL), RMJ_OK);
+    }
+}
+
+static void check_all(struct rmj_spool *spool, const struct rmj_seen *seen)
+{
+    int32_t want[512], got[512];
+    struct rmj_rng rng;
+    rmj_rng_init(&rng, 5, 0);
+    for (uint32_t n = 0; n < PAIRS; n++) {
+        uint32_t i = (uint32_t)rmj_rng_below(&rng, PAIRS), found;
+        struct rmj_plan_pair pair;
+        struct rmj_spool_record record;
+        uint8_t key[RMJ_DIGEST_SIZE];
+        make_pair(i, &pair, key, want);
+        assert_int_equal(rmj_spool_records(spool, i, 1, &record, NULL), RMJ_OK);
+        assert_memory_equal(&record.pair, &pair, sizeof pair);
+        assert_int_equal(rmj_spool_tokens(spool, &record, got, NULL), RMJ_OK);
+        assert_memory_equal(got, want, rows_of_pair(i) * sizeof *want);
+        assert_int_equal(rmj_seen_find(seen, spool, key, &found, NULL), RMJ_OK);
+        assert_int_equal(found, i + 1);
+    }
+}
+
+static void what_goes_in_comes_out(void **state)
+{
+    (void)state;
+    struct rmj_spool *spool;
+    struct rmj_seen seen;
+    rmj_seen_init(&seen);
+    assert_int_equal(rmj_spool_create(&spool, NULL, NULL), RMJ_OK);
+    fill(spool, &seen, 0, PAIRS);
+    check_all(spool, &seen);
+    rmj_seen_deinit(&seen);
+    rmj_spool_close(spool);
+}
+
+static void a_spool_is_found_again_cut_to_what_was_whole(void **state)
+{
+    (void)state;
+    struct rmj_spool *spool;
+    struct rmj_seen seen;
+    rmj_seen_init(&seen);
+    assert_int_equal(rmj_spool_create(&spool, directory, NULL), RMJ_OK);
+    fill(spool, &seen, 0, 3000);
+    assert_int_equal(rmj_spool_sync(spool, NULL), RMJ_OK);
+    uint64_t tokens = rmj_spool_token_count(spool);
+    fill(spool, &seen, 3000, 4000); // lost with the process
+    rmj_spool_close(spool);
+    assert_int_equal(rmj_spool_resume(&spool, directory, 3000, tokens + 100000000, NULL), RMJ_NOT_FOUND);
+    assert_int_equal(rmj_spool_resume(&spool, directory, 3000, tokens, NULL), RMJ_OK);
+    assert_int_equal(rmj_seen_fill(&seen, spool, NULL), RMJ_OK);
+    fill(spool, &seen, 3000, PAIRS);
+    check_all(spool, &seen);
+    rmj_seen_deinit(&seen);
+    rmj_spool_close(spool);
+}
+
+// ---- whole preparations ----
+
+static char *write_pairs(const char *where)
+{
+    struct rmj_buf text;
+    rmj_buf_init(&text, (size_t)8 << 20);
+    for (int i = 0; i < 4000; i++) {
+        // Every tenth is a duplicate of the one before, so that what was seen must be known again.
+        int n = i % 10 == 9 ? i - 1 : i;
+        rmj_buf_printf(&text, "{\"chosen\":\"question %d yes\",\"rejected\":\"question %d no\"}\n", n, n);
+    }
+    char *path = fixture_write_text(where, "many.jsonl", rmj_buf_text(&text));
+    rmj_buf_deinit(&text);
+    return path;
+}
+
+struct run {
+    const Rmjob__V1__JobSpec *spec;
+    struct rmj_store *store;
+    const char *directory;
+    uint64_t first_rows; // of the first progress that was told
+    int resumed;
+};
+
+static void note_progress(void *context, const struct rmj_prepare_progress *progress)
+{
+    struct run *run = context;
+    run->first_rows = run->first_rows == 0 ? progress->rows : run->first_rows;
+    run->resumed = progress->resumed;
+}
+
+static Rmjob__V1__PreparedRequest *prepare_once(struct run *run)
+{
+    Rmjob__V1__PreparedRequest *result = NULL;
+    struct rmj_error err = {0};
+    struct rmj_prepare_options options = {
+        .directory = run->directory, .thread_count = 2, .journal_ms = 1, .progress = note_progress, .context = run};
+    if (rmj_prepare(run->spec, run->store, "job", &options, &result, &err) != RMJ_OK) {
+        printf("%s\n", err.message);
+        fail();
+    }
+    return result;
+}
+
+static void a_killed_preparation_goes_on_and_makes_the_same_plan(void **state)
+{
+    (void)state;
+    char *model = fixture_model(directory, "model", 1, 0), *path = write_pairs(directory);
+    char *work = rmj_fs_join(directory, "work"), *store_path = rmj_fs_join(directory, "store");
+    Rmjob__V1__JobSpec *spec = fixture_spec(model, path);
+    struct run run = {.spec = spec};
+    assert_int_equal(rmj_fs_make_directories(work, 0700, NULL), RMJ_OK);
+    run.directory = work;
+    static const char *const deaths[] = {"prepare@1=kill", "prepare@3=kill", "prepare@2=kill"};
+    for (size_t i = 0; i < RMJ_COUNT(deaths); i++) {
+        fflush(NULL);
+        pid_t child = fork();
+        if (child == 0) {
+            setenv("RMJOB_FAULT", deaths[i], 1); // read once a process, so this one has met no fault point yet
+            assert_int_equal(rmj_store_open(&run.store, store_path, 1, NULL, NULL), RMJ_OK);
+            (void)prepare_once(&run);
+            _exit(0);
+        }
+        int status;
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL); // else nothing was tested
+    }
+    run.first_rows = 0;
+    assert_int_equal(rmj_store_open(&run.store, store_path, 1, NULL, NULL), RMJ_OK);
+    Rmjob__V1__PreparedRequest *again = prepare_once(&run);
+    assert_true(run.resumed);
+    assert_true(run.first_rows > 1);
+    assert_non_null(again->plan);
+    struct run calm_run = {.spec = spec, .store = run.store};
+    Rmjob__V1__PreparedRequest *calm = prepare_once(&calm_run);
+    assert_non_null(calm->plan);
+    assert_string_equal(again->plan->digest, calm->plan->digest);
+    assert_string_equal(again->plan->data_digest, calm->plan->data_digest);
+    assert_int_equal(again->data->rows, 4000);
+    assert_int_equal(again->data->dropped_duplicate, 400);
+    assert_int_equal(again->data->n_issues, calm->data->n_issues);
+    // Another file under the same name is no work to go on with.
+    free(fixture_write_text(directory, "many.jsonl", "{\"chosen\":\"a\",\"rejected\":\"b\"}\n"));
+    Rmjob__V1__PreparedRequest *other = prepare_once(&run);
+    assert_false(run.resumed);
+    assert_int_equal(other->data->rows, 1);
+    protobuf_c_message_free_unpacked(&calm->base, NULL);
+    protobuf_c_message_free_unpacked(&again->base, NULL);
+    protobuf_c_message_free_unpacked(&other->base, NULL);
+    rmj_store_close(run.store);
+    fixture_spec_free(spec);
+    free(model);
+    free(path);
+    free(work);
+    free(store_path);
+}
+
+static int make_directory(void **state)
+{
+    (void)state;
+    directory = fixture_directory();
+    return directory == NULL;
+}
+
+static int remove_directory(void **state)
+{
+    (void)state;
+    fixture_remove(directory);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_goes_in_comes_out),
+        cmocka_unit_test(a_spool_is_found_again_cut_to_what_was_whole),
+        cmocka_unit_test(a_killed_preparation_goes_on_and_makes_the_same_plan),
+    };
+    return cmocka_run_group_tests_name("spool", tests, make_directory, remove_directory);
+}

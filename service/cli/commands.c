@@ -76,7 +76,9 @@ const struct rmj_flag rmj_flags[] = {
     {"scores", "FILE", "score file of RewardBench 2 (- for stdin)", 0},
     {"batch", "FILE", "pairs of token ids, losses and the optimizer (batch.json)", 0},
     {"expected", "FILE", "what the other program computed (expected.safetensors)", 0},
-    {"tolerance", "X", "largest ||ours - theirs|| / ||theirs|| (default 1e-5); ten times that after an optimizer step",
+    {"tolerance", "X",
+     "largest ||ours - theirs|| / ||theirs|| (default 1e-5); ten times that for parameters after the steps, a hundred "
+     "for scores and losses after one",
      0},
     {"threads", "N", "threads (default: one a core); the result does not depend on it", 0},
     {"all", NULL, "print every comparison, not only the worst of each group", 0},

@@ -18,8 +18,11 @@
 #include "trainer/run/trainer.h"
 #include "trainer/run/verify_internal.h"
 
-// AdamW turns a gradient element near zero into a whole step, and everything after a step carries that.
-#define AFTER_STEPS 10
+// AdamW turns a gradient element near zero into a whole step, and what a model computes after one carries that through
+// all layers. Measured on stories15M (three steps of 1e-3, against float64): parameters 2e-5 here and 2e-5 in torch's
+// own float32, scores after them 3e-4 and 1e-4, the loss of step 2 2e-4 and 9e-5.
+#define PARAMETER_SHARE 10
+#define AFTER_STEP_SHARE 100
 // A float64 gradient this small against all of them together is zero but for rounding (a key bias without rotary
 // positions: the softmax does not see it). Small ones that are not zero are far above.
 #define ROUNDING_SHARE 1e-10
@@ -137,7 +140,7 @@ static void compare_gradient(struct verify *v, const struct rmj_safetensor *foun
 static void compare_parameter(struct verify *v, const struct rmj_safetensor *found, const struct rmj_tensor *tensor)
 {
     double norm, distance = difference(v->weights + tensor->offset, v->theirs, tensor->element_count, &norm);
-    double limit = AFTER_STEPS * v->options->tolerance;
+    double limit = PARAMETER_SHARE * v->options->tolerance;
     int rounding = v->rounding[tensor - v->layout->tensors];
     if (rounding && norm > 0) {
         double moved = 2 * v->batch.step_count * v->batch.learning_rate * sqrt((double)tensor->element_count) / norm;
@@ -176,7 +179,7 @@ static enum rmj_status compare_tensors(struct verify *v, int after, struct rmj_e
 static void compare_number(struct verify *v, enum rmj_verify_group group, const char *what, uint32_t step, double ours,
                            double theirs)
 {
-    double limit = v->options->tolerance * (step > 1 ? AFTER_STEPS : 1);
+    double limit = v->options->tolerance * (step > 1 ? AFTER_STEP_SHARE : 1);
     struct rmj_verify_row *row = add_row(v, group, share(fabs(ours - theirs), fabs(theirs)), limit);
     snprintf(row->name, sizeof row->name, "%s of step %u", what, step);
 }
@@ -363,7 +366,7 @@ static enum rmj_status run_steps(struct verify *v, struct rmj_error *err)
     }
     char name[48];
     snprintf(name, sizeof name, "scores_after_%u_steps", steps);
-    return compare_scores(v, name, AFTER_STEPS * v->options->tolerance, 1, err);
+    return compare_scores(v, name, AFTER_STEP_SHARE * v->options->tolerance, 1, err);
 }
 
 // Room for every comparison, and the norm of all expected gradients.
@@ -423,6 +426,7 @@ static enum rmj_status load_weights(struct verify *v, struct rmj_error *err)
         return rmj_fail(err, RMJ_DATA, "%s: \"score.weight\" must be [1, %u] in F32, BF16 or F16", v->expected.path,
                         head->shape[1]);
     }
+    rmj_error_clear(err); // nothing is missing
     options.head_init = RMJ_HEAD_ZEROS;
     RMJ_TRY(rmj_weights_load(&options, v->weights, err));
     check_names(v, 1);

@@ -16,7 +16,8 @@
 
 struct rmj_verify_options {
     const char *directory, *batch, *expected;
-    double tolerance;    // of scores, first loss and gradients; ten times that for what comes after a step
+    double tolerance;    // of scores, first loss and gradients; ten times that for parameters after the steps, a
+                         // hundred times for the scores and losses that follow from them
     size_t thread_count; // 0: one a core; the result does not depend on it
     int all;             // print every comparison
     int json, colour;

@@ -89,6 +89,7 @@ int rmj_verb_model_verify(int argc, char **argv)
                                  {"--all", NULL, &options.all},      {"--json", NULL, &options.json},
                                  {"--colour", NULL, &options.colour}};
     prctl(PR_SET_PDEATHSIG, SIGTERM);
+    setenv("RMJOB_LOG", "warn", 0); // this is no service: what is to be said is in the report
     enum rmj_status status = parse_flags(argc, argv, flags, RMJ_COUNT(flags), &options.directory, &err);
     if (status == RMJ_OK && (options.directory == NULL || options.batch == NULL || options.expected == NULL)) {
         status = rmj_fail(&err, RMJ_INVALID, "model-verify needs DIRECTORY, --batch FILE and --expected FILE");

@@ -154,8 +154,10 @@ static enum rmj_status check(struct rmj_service *service, Rmjob__V1__JobSpec *sp
         move_findings(reply, inputs);
         reply->pinned = inputs->pinned;
         reply->sample = inputs->sample;
+        reply->sample_row = inputs->sample_row;
         inputs->pinned = NULL;
         inputs->sample = NULL;
+        inputs->sample_row = NULL;
         check_memory(spec, reply->pinned, reply);
         rmj_spec_check_stores(spec, reply);
         rmjob__v1__validate_response__free_unpacked(inputs, NULL);

@@ -149,6 +149,9 @@ enum rmj_status rmj_cmd_validate(struct rmj_cli *cli, struct rmj_error *err)
         printf("%s: ok\n", file);
     }
     rmj_cli_print_pinned(response->pinned, stderr);
+    if (response->sample_row != NULL) {
+        fprintf(stderr, "sample   %s\n", response->sample_row);
+    }
 out:
     if (reply != NULL) {
         protobuf_c_message_free_unpacked(reply, NULL);

@@ -158,8 +158,27 @@ static void print_digest(FILE *out, const char *what, const char *digest)
     }
 }
 
+static void print_rendering(const Rmjob__V1__PlanSummary *pinned, FILE *out)
+{
+    int dated = pinned->template_date != NULL && *pinned->template_date != '\0';
+    if (pinned->template_origin != NULL) {
+        fprintf(out, "template %s (%.12s)%s%s\n", pinned->template_origin,
+                pinned->template_digest == NULL ? "" : pinned->template_digest, dated ? ", which says " : "",
+                dated ? pinned->template_date : "");
+    }
+    if (pinned->pad_token != NULL) {
+        fprintf(out, "pad      %s\n", pinned->pad_token);
+    }
+    if (pinned->use_margin) {
+        fprintf(out, "loss     with the rows' margins (train.use_margin)\n");
+    }
+}
+
 void rmj_cli_print_pinned(const Rmjob__V1__PlanSummary *pinned, FILE *out)
 {
+    if (pinned != NULL) {
+        print_rendering(pinned, out);
+    }
     if (pinned == NULL || (pinned->base_digest == NULL && pinned->data_digest == NULL &&
                            pinned->heldout_digest == NULL && pinned->benchmark_digest == NULL)) {
         return;

@@ -258,11 +258,58 @@ def _(model):
     (model / "tokenizer.json").write_text(json.dumps(tokenizer))
 
 
-@broken_model("chat template of its own", 6, "chat template")
-def _(model):
+# ---- the chat template
+def own_template(model, text):
     config = json.loads((model / "tokenizer_config.json").read_text())
-    config["chat_template"] = "{{ messages }}"
+    config["chat_template"] = text
     (model / "tokenizer_config.json").write_text(json.dumps(config))
+
+
+def broken_template(name, text, *fragments):
+    broken_model(name, 6, *fragments)(lambda model: own_template(model, text))
+
+
+broken_template("template does not parse", "{{ bos_token }}\n{% for m in messages %}\n{{ m. }}{% endfor %}", "chat_template.jinja:3")
+broken_template("template with an unknown filter", "{{ bos_token }}\n{{ messages | frobnicate }}", "chat_template.jinja:2", "frobnicate")
+broken_template("template with an unknown tag", "{% include 'x' %}", "chat_template.jinja:1", "include")
+broken_template("template never closed", "{% if messages %}{{ bos_token }}", "chat_template.jinja:1")
+broken_template("template that prints the day", "{{ bos_token }}\n\n{{ strftime_now('%d %b %Y') }}", "data.template_date",
+                "chat_template.jinja:3")
+broken_template("template that raises", "{{ raise_exception('not today') }}", "train.jsonl:1", "not today")
+broken_template("template that begins twice", "{{ bos_token }}{{ bos_token }}{{ messages[0]['content'] }}", "begins twice", "train.jsonl:1")
+broken_template("template that renders nothing", "{% if false %}x{% endif %}", "no tokens")
+broken_template("template that never ends", "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}",
+                "train.jsonl:1")
+
+
+def broken_template_file(name, content, code, *fragments):
+    def body(example):
+        path = example / "template.jinja"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return section(example, "data", chat_template=str(path))
+    CASES[name] = (body, code, fragments)
+
+
+broken_template_file("another template does not parse", "{{ bos_token }}\n{% if %}", 6, "template.jinja:2")
+broken_template_file("another template is empty", "", 6, "template.jinja", "empty")
+broken_template_file("another template is not UTF-8", b"{{ '\xff' }}", 6, "template.jinja", "UTF-8")
+field_case("another template is not there", "data", {"chat_template": "/nowhere/template.jinja"}, 2, "/nowhere/template.jinja")
+field_case("another tokenizer is not there", "data", {"tokenizer": "/nowhere/tokenizer"}, 2, "/nowhere/tokenizer")
+field_case("no day", "data", {"template_date": "yesterday"}, 2, "data.template_date", "YYYY-MM-DD")
+field_case("a day that is none", "data", {"template_date": "2023-02-29"}, 2, "data.template_date", "YYYY-MM-DD")
+
+
+def tokenizer_of_another(example):
+    tokenizer = json.loads((example / "base-model/tokenizer.json").read_text())
+    tokenizer["model"]["vocab"]["zzz"] = 90000
+    folder = example / "other-tokenizer"
+    folder.mkdir(exist_ok=True)
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    shutil.copy(example / "base-model/tokenizer_config.json", folder)
+    return section(example, "data", tokenizer=str(folder))
+
+
+CASES["a tokenizer that does not fit the model"] = (tokenizer_of_another, 6, ("90000", "embedding"))
 
 
 # ---- the data

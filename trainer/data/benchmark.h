@@ -9,6 +9,7 @@
 #include "storage/digest.h"
 #include "trainer/data/findings.h"
 #include "trainer/data/rows.h"
+#include "trainer/data/template.h"
 
 #define RMJ_BENCHMARK_ROWS_MAX 1000000u
 #define RMJ_BENCHMARK_COMPLETIONS_MAX 1024u
@@ -33,5 +34,14 @@ RMJ_MUST_USE enum rmj_status rmj_benchmark_read(struct rmj_benchmark *benchmark,
                                                 const char *field, struct rmj_findings *findings,
                                                 struct rmj_error *err);
 void rmj_benchmark_deinit(struct rmj_benchmark *benchmark);
+
+// A completion as the conversation [user: prompt, assistant: completion].
+RMJ_MUST_USE enum rmj_status rmj_benchmark_encode(const struct rmj_benchmark_row *row, uint32_t completion,
+                                                  const struct rmj_renderer *renderer, struct rmj_render_memory *memory,
+                                                  struct rmj_tokens *tokens, struct rmj_error *err);
+// Encodes the first `count` rows: the first that the template refuses becomes a finding, before anything is trained.
+RMJ_MUST_USE enum rmj_status rmj_benchmark_check_rows(const struct rmj_benchmark *benchmark, size_t count,
+                                                      const struct rmj_renderer *renderer, const char *field,
+                                                      struct rmj_findings *findings, struct rmj_error *err);
 
 #endif

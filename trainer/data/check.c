@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/pool.h"
+#include "base/text.h"
 #include "trainer/data/contract.h"
 #include "trainer/data/inputs.h"
 #include "trainer/data/lineage.h"
@@ -10,8 +11,11 @@
 #include "trainer/data/prepare_internal.h"
 
 #define SAMPLE_ROWS 200u
+#define SAMPLE_BENCHMARK_ROWS 8u
 // Files of one list that are sampled; of the others, and of s3:// objects, only that they are there.
 #define SAMPLE_FILES_MAX 32u
+// Tokens at each end of the row that is shown.
+#define SHOWN_TOKENS 16u
 #define PACKS_PER_STEP_EXPECTED 32u
 
 static char *hex_text(const struct rmj_digest *digest)
@@ -60,9 +64,46 @@ static enum rmj_status probe(const struct rmj_sources *sources, size_t index, st
     return status;
 }
 
-static enum rmj_status sample_train(const struct rmj_inputs *inputs, struct rmj_pool *pool,
-                                    struct rmj_contract *contract, struct rmj_findings *findings, struct rmj_error *err)
+// Reads a file's first rows into the contract, and shows the first pair.
+struct sampling {
+    struct rmj_contract *contract;
+    const struct rmj_renderer *renderer;
+    char *row; // of ValidateResponse
+};
+
+// The first and last tokens of the chosen side: template, marks and the scored position can be read off.
+static void show_row(struct sampling *sampling, const struct rmj_example *example)
 {
+    const struct rmj_tokens *side = &example->chosen;
+    size_t end = side->count < SHOWN_TOKENS ? side->count : SHOWN_TOKENS;
+    size_t last = side->count - end < SHOWN_TOKENS ? end : side->count - SHOWN_TOKENS;
+    struct rmj_buf out;
+    rmj_buf_init(&out, 1 << 16);
+    rmj_buf_printf(&out, "%s:%llu chosen, %zu tokens: ", sampling->contract->file_name,
+                   (unsigned long long)example->row, side->count);
+    rmj_renderer_show(sampling->renderer, side->ids, end, &out);
+    rmj_buf_puts(&out, last > end ? " ... " : last < side->count ? " " : "");
+    rmj_renderer_show(sampling->renderer, side->ids + last, side->count - last, &out);
+    if (!out.failed && rmj_text_utf8_valid(rmj_buf_text(&out), out.size) == out.size) {
+        sampling->row = rmj_buf_detach(&out);
+    }
+    rmj_buf_deinit(&out);
+}
+
+static enum rmj_status take_sample(void *context, const struct rmj_example *example, struct rmj_error *err)
+{
+    struct sampling *sampling = context;
+    if (sampling->row == NULL && example->status == RMJ_OK) {
+        show_row(sampling, example);
+    }
+    return rmj_contract_take(sampling->contract, example, err);
+}
+
+static enum rmj_status sample_train(const struct rmj_inputs *inputs, struct rmj_pool *pool,
+                                    struct rmj_contract *contract, struct rmj_findings *findings, char **row,
+                                    struct rmj_error *err)
+{
+    struct sampling sampling = {.contract = contract, .renderer = &inputs->rendering.renderer};
     const Rmjob__V1__DataSpec *data = inputs->spec->data;
     struct rmj_sources sources = {0};
     enum rmj_status status = RMJ_OK;
@@ -81,11 +122,11 @@ static enum rmj_status sample_train(const struct rmj_inputs *inputs, struct rmj_
         rmj_prepare_name_file(contract->file, &sources.files[i]);
         RMJ_GO(rmj_prepare_read_file(&(struct rmj_prepare_read){.sources = &sources,
                                                                 .index = i,
-                                                                .renderer = &inputs->renderer,
+                                                                .renderer = &inputs->rendering.renderer,
                                                                 .pool = pool,
                                                                 .row_limit = SAMPLE_ROWS,
-                                                                .each = rmj_contract_take,
-                                                                .context = contract,
+                                                                .each = take_sample,
+                                                                .context = &sampling,
                                                                 .findings = findings},
                                      err));
     }
@@ -97,6 +138,7 @@ static enum rmj_status sample_train(const struct rmj_inputs *inputs, struct rmj_
             (unsigned long long)contract->report->rows, (unsigned long long)contract->report->dropped_over_length);
     }
 out:
+    *row = sampling.row;
     rmj_sources_deinit(&sources);
     return status;
 }
@@ -120,7 +162,7 @@ static enum rmj_status sample_heldout(const struct rmj_inputs *inputs, struct rm
         }
         RMJ_GO(rmj_prepare_read_file(&(struct rmj_prepare_read){.sources = &sources,
                                                                 .index = i,
-                                                                .renderer = &inputs->renderer,
+                                                                .renderer = &inputs->rendering.renderer,
                                                                 .pool = pool,
                                                                 .row_limit = SAMPLE_ROWS,
                                                                 .each = rmj_prepare_check_heldout,
@@ -152,7 +194,7 @@ static enum rmj_status estimate(const struct rmj_inputs *inputs, const struct rm
             step_rows < inputs->config.vocabulary_size ? (uint32_t)step_rows : inputs->config.vocabulary_size,
         .item_count_max = items,
         .branch_count_max = 2 * items,
-        .vocabulary_grows = inputs->renderer.vocabulary_grows,
+        .vocabulary_grows = inputs->rendering.renderer.vocabulary_grows,
     };
     struct rmj_needs needs;
     RMJ_TRY(rmj_inputs_needs(inputs, &shape, &needs, err));
@@ -172,30 +214,31 @@ struct checking {
     struct rmj_contract contract;
     struct rmj_pool *pool;
     Rmjob__V1__PlanSummary *pinned;
+    char *sample_row;
 };
 
 static enum rmj_status check(struct checking *checking, const Rmjob__V1__JobSpec *spec, struct rmj_error *err)
 {
     struct rmj_inputs *inputs = &checking->inputs;
-    struct rmj_digest digest;
     RMJ_TRY(rmj_inputs_open(inputs, spec, &checking->findings, err));
     RMJ_TRY(check_benchmark(inputs, &checking->benchmark, &checking->findings, checking->pinned, err));
     struct rmj_contract_options options = {
         .max_length = inputs->max_length,
         .over_length = inputs->over_length,
         .use_margin = inputs->use_margin,
-        .bos = inputs->renderer.bos,
+        .bos = inputs->rendering.renderer.bos,
         .refuse_duplicates = inputs->refuse_duplicates,
         .benchmark = checking->benchmark.count > 0 ? &checking->benchmark : NULL,
         .spool = checking->spool,
     };
     rmj_contract_init(&checking->contract, &options, &checking->findings);
-    rmj_sha256_of(rmj_default_chat_template(), strlen(rmj_default_chat_template()), &digest);
-    checking->pinned->template_digest = hex_text(&digest);
     if (!inputs->usable) {
         return RMJ_OK;
     }
-    RMJ_TRY(sample_train(inputs, checking->pool, &checking->contract, &checking->findings, err));
+    rmj_prepare_say_rendering(checking->pinned, inputs);
+    RMJ_TRY(rmj_benchmark_check_rows(&checking->benchmark, SAMPLE_BENCHMARK_ROWS, &inputs->rendering.renderer,
+                                     "evaluate.rewardbench2", &checking->findings, err));
+    RMJ_TRY(sample_train(inputs, checking->pool, &checking->contract, &checking->findings, &checking->sample_row, err));
     RMJ_TRY(rmj_lineage_check(spec->base_model, &checking->contract, "sampled pairs", err));
     RMJ_TRY(sample_heldout(inputs, checking->pool, &checking->findings, err));
     return estimate(inputs, &checking->contract, &checking->findings, checking->pinned, err);
@@ -218,12 +261,15 @@ enum rmj_status rmj_check_spec(const Rmjob__V1__JobSpec *spec, Rmjob__V1__Valida
     rmj_findings_detach(&checking.findings, &message->findings, &message->n_findings);
     message->pinned = checking.pinned;
     message->sample = checking.contract.report;
+    message->sample_row = checking.sample_row;
+    checking.sample_row = NULL;
     checking.pinned = NULL;
     checking.contract.report = NULL;
     *reply = message;
     message = NULL;
 out:
     free(message);
+    free(checking.sample_row);
     if (checking.pinned != NULL) {
         rmjob__v1__plan_summary__free_unpacked(checking.pinned, NULL);
     }

@@ -115,7 +115,12 @@ static void note(struct rmj_contract *contract, enum kind kind, uint64_t row, co
     issue->path = strdup(contract->file_name);
     issue->has_row = 1;
     issue->row = row;
-    issue->detail = strdup(detail);
+    if (contract->rejected_count > 1) {
+        RMJ_ASSERT(asprintf(&issue->detail, "%s (rejected answer %u of %u)", detail, contract->rejected_index + 1,
+                            contract->rejected_count) > 0);
+    } else {
+        issue->detail = strdup(detail);
+    }
     report->issues[report->n_issues++] = issue;
 }
 
@@ -125,26 +130,50 @@ static int equal_sides(const struct rmj_example *example)
            memcmp(example->chosen.ids, example->rejected.ids, example->chosen.count * sizeof(int32_t)) == 0;
 }
 
-// 1 when the pair goes on. Truncation removes tokens that both sides share, right after the BOS.
-static int fit_length(struct rmj_contract *contract, const struct rmj_example *example, size_t *cut)
+size_t rmj_contract_begins_with_bos(const struct rmj_contract_options *options, const struct rmj_example *example)
 {
-    size_t chosen = example->chosen.count, rejected = example->rejected.count;
-    size_t longest = chosen > rejected ? chosen : rejected, max = contract->options.max_length;
-    char detail[120];
+    int32_t bos = options->bos;
+    return bos >= 0 && example->chosen.ids[0] == bos && example->rejected.ids[0] == bos;
+}
+
+static size_t longer_side(const struct rmj_example *example)
+{
+    return example->chosen.count > example->rejected.count ? example->chosen.count : example->rejected.count;
+}
+
+int rmj_contract_fit(const struct rmj_contract_options *options, const struct rmj_example *example, size_t *cut)
+{
+    size_t longest = longer_side(example), max = options->max_length;
     *cut = 0;
     if (longest <= max) {
         return 1;
     }
-    snprintf(detail, sizeof detail, "chosen has %zu tokens, rejected %zu, max_length is %zu", chosen, rejected, max);
-    if (contract->options.over_length == RMJOB__V1__OVER_LENGTH__truncate_prompt) {
-        size_t marks = contract->options.bos >= 0;
-        size_t shared = rmj_pack_common_prefix(example->chosen.ids, chosen, example->rejected.ids, rejected);
+    if (options->over_length == RMJOB__V1__OVER_LENGTH__truncate_prompt) {
+        size_t marks = rmj_contract_begins_with_bos(options, example);
+        size_t shared = rmj_pack_common_prefix(example->chosen.ids, example->chosen.count, example->rejected.ids,
+                                               example->rejected.count);
         if (shared >= marks && longest - max <= shared - marks) {
             *cut = longest - max;
-            contract->file->truncated++;
-            note(contract, TRUNCATED, example->row, detail);
             return 1;
         }
+    }
+    return 0;
+}
+
+// 1 when the pair goes on.
+static int fit_length(struct rmj_contract *contract, const struct rmj_example *example, size_t *cut)
+{
+    char detail[120];
+    int fits = rmj_contract_fit(&contract->options, example, cut);
+    if (fits && *cut == 0) {
+        return 1;
+    }
+    snprintf(detail, sizeof detail, "chosen has %zu tokens, rejected %zu, max_length is %u", example->chosen.count,
+             example->rejected.count, contract->options.max_length);
+    if (fits) {
+        contract->file->truncated++;
+        note(contract, TRUNCATED, example->row, detail);
+        return 1;
     }
     contract->file->dropped_over_length++;
     note(contract, OVER_LENGTH, example->row, detail);
@@ -262,7 +291,7 @@ static void look_for_benchmark(struct rmj_contract *contract, const struct rmj_e
 static enum rmj_status accept(struct rmj_contract *contract, const struct rmj_example *example, size_t cut,
                               struct rmj_error *err)
 {
-    size_t marks = contract->options.bos >= 0;
+    size_t marks = rmj_contract_begins_with_bos(&contract->options, example);
     size_t chosen = example->chosen.count - cut, rejected = example->rejected.count - cut;
     uint32_t prefix = rmj_pack_common_prefix(example->chosen.ids, example->chosen.count, example->rejected.ids,
                                              example->rejected.count) -
@@ -299,7 +328,9 @@ static enum rmj_status accept(struct rmj_contract *contract, const struct rmj_ex
 enum rmj_status rmj_contract_take(void *context, const struct rmj_example *example, struct rmj_error *err)
 {
     struct rmj_contract *contract = context;
-    contract->file->rows++;
+    contract->file->rows += example->rejected_index == 0;
+    contract->rejected_index = example->rejected_index;
+    contract->rejected_count = example->rejected_count;
     if (example->status != RMJ_OK) {
         if (example->status != RMJ_DATA && example->status != RMJ_FULL) {
             if (err != NULL) {

@@ -46,8 +46,14 @@ struct rmj_contract {
     struct rmj_contract_sums sums;
     // The file that is being read.
     const char *file_name, *file_field;
+    uint32_t rejected_index, rejected_count; // of the pair that is taken
     Rmjob__V1__DataFileReport *file;
 };
+
+// 1 when both sides begin with a BOS; a template may write none.
+size_t rmj_contract_begins_with_bos(const struct rmj_contract_options *options, const struct rmj_example *example);
+// 1 when the pair is not over the length, or can be cut: *cut tokens that both sides share, right after the BOS.
+int rmj_contract_fit(const struct rmj_contract_options *options, const struct rmj_example *example, size_t *cut);
 
 void rmj_contract_init(struct rmj_contract *contract, const struct rmj_contract_options *options,
                        struct rmj_findings *findings);

@@ -11,56 +11,77 @@
 
 struct worker {
     struct rmj_row row;
-    struct rmj_buf text, scratch;
+    struct rmj_render_memory memory;
+};
+
+struct side {
+    struct rmj_tokens tokens;
+    uint32_t special_count;
+    int empty;
 };
 
 struct slot {
     struct rmj_buf line;
     int ended;
-    struct rmj_example example;
+    struct side chosen;
+    struct side *rejected; // [rejected_room]
+    uint32_t rejected_room;
+    struct rmj_example example; // what all pairs of the row share
 };
 
 struct batch {
     const struct rmj_examples_options *options;
+    struct rmj_row_format format;
     struct slot slots[BATCH_ROWS];
     size_t count;
     struct worker *workers; // one a thread
 };
 
-static enum rmj_status encode_side(struct worker *worker, const struct rmj_renderer *renderer,
-                                   const struct rmj_row_side *side, struct rmj_tokens *tokens, uint32_t *special,
-                                   struct rmj_error *err)
+static enum rmj_status encode_side(const struct rmj_renderer *renderer, struct worker *worker,
+                                   const struct rmj_row_side *from, struct side *side, struct rmj_error *err)
 {
-    const struct rmj_buf *text = &side->text;
-    if (worker->row.kind == RMJ_ROW_MESSAGES) {
-        size_t i;
-        json_t *message;
-        rmj_buf_clear(&worker->text);
-        json_array_foreach(side->messages, i, message)
-        {
-            const json_t *content = json_object_get(message, "content");
-            RMJ_TRY(rmj_render_message(&worker->text, i, json_string_value(json_object_get(message, "role")),
-                                       json_string_value(content), json_string_length(content), err));
-        }
-        text = &worker->text;
+    struct rmj_row *row = &worker->row;
+    side->empty = from->empty;
+    switch (row->kind) {
+    case RMJ_ROW_MESSAGES:
+        return rmj_renderer_encode_messages(renderer, from->messages, row->tools, row->template_kwargs, &worker->memory,
+                                            &side->tokens, &side->special_count, err);
+    case RMJ_ROW_IDS:
+        return rmj_renderer_encode_ids(renderer, from->ids, from->id_count, &side->tokens, &side->special_count, err);
+    case RMJ_ROW_TEXT:
+        break;
     }
-    return rmj_renderer_encode(renderer, rmj_buf_text(text), text->size, &worker->scratch, tokens, special, err);
+    return rmj_renderer_encode_text(renderer, rmj_buf_text(&from->text), from->text.size, &worker->memory,
+                                    &side->tokens, &side->special_count, err);
 }
 
-static enum rmj_status make_example(struct batch *batch, struct slot *slot, struct worker *worker)
+static void make_sides(struct slot *slot, uint32_t count)
+{
+    if (count > slot->rejected_room) {
+        slot->rejected = realloc(slot->rejected, count * sizeof *slot->rejected);
+        RMJ_ASSERT(slot->rejected != NULL);
+        memset(slot->rejected + slot->rejected_room, 0, (count - slot->rejected_room) * sizeof *slot->rejected);
+        slot->rejected_room = count;
+    }
+}
+
+static enum rmj_status encode_row(struct batch *batch, struct slot *slot, struct worker *worker)
 {
     struct rmj_example *example = &slot->example;
     const struct rmj_renderer *renderer = batch->options->renderer;
     struct rmj_row *row = &worker->row;
-    uint32_t chosen_special = 0, rejected_special = 0;
-    RMJ_TRY(rmj_row_parse(row, &batch->options->format, rmj_buf_text(&slot->line), slot->line.size, slot->ended,
-                          &example->err));
-    RMJ_TRY(encode_side(worker, renderer, &row->chosen, &example->chosen, &chosen_special, &example->err));
-    RMJ_TRY(encode_side(worker, renderer, &row->rejected[0], &example->rejected, &rejected_special, &example->err));
+    RMJ_TRY(rmj_row_parse(row, &batch->format, rmj_buf_text(&slot->line), slot->line.size, slot->ended, &example->err));
+    make_sides(slot, row->rejected_count);
+    RMJ_TRY(encode_side(renderer, worker, &row->chosen, &slot->chosen, &example->err));
+    for (uint32_t i = 0; i < row->rejected_count; i++) {
+        enum rmj_status status = encode_side(renderer, worker, &row->rejected[i], &slot->rejected[i], &example->err);
+        if (status != RMJ_OK) {
+            return row->rejected_count == 1 ? status : rmj_context(&example->err, "rejected answer %u", i + 1);
+        }
+    }
+    example->rejected_count = row->rejected_count;
     example->margin = row->margin;
     example->has_margin = row->has_margin;
-    example->empty_side = row->chosen.empty || row->rejected[0].empty;
-    example->special_count = chosen_special + rejected_special;
     example->has_prompt_key = rmj_prompt_key(rmj_buf_text(&row->prompt), row->prompt.size, example->prompt_key);
     return RMJ_OK;
 }
@@ -71,10 +92,28 @@ static void work(void *context, size_t index, size_t thread)
     struct slot *slot = &batch->slots[index];
     struct rmj_example *example = &slot->example;
     rmj_error_clear(&example->err);
-    example->status = make_example(batch, slot, &batch->workers[thread]);
+    example->rejected_count = 1;
+    example->status = encode_row(batch, slot, &batch->workers[thread]);
     if (example->status != RMJ_OK) {
+        example->rejected_count = 1;
         (void)rmj_context(&example->err, "%s:%llu", batch->options->name, (unsigned long long)example->row);
     }
+}
+
+static enum rmj_status hand_over(struct slot *slot, rmj_example_fn each, void *context, struct rmj_error *err)
+{
+    for (uint32_t i = 0; i < slot->example.rejected_count; i++) {
+        struct rmj_example pair = slot->example;
+        pair.rejected_index = i;
+        if (pair.status == RMJ_OK) {
+            pair.chosen = slot->chosen.tokens;
+            pair.rejected = slot->rejected[i].tokens;
+            pair.special_count = slot->chosen.special_count + slot->rejected[i].special_count;
+            pair.empty_side = slot->chosen.empty || slot->rejected[i].empty;
+        }
+        RMJ_TRY(each(context, &pair, err));
+    }
+    return RMJ_OK;
 }
 
 static enum rmj_status read_batch(struct batch *batch, struct rmj_lines *lines, int *at_end, struct rmj_error *err)
@@ -113,12 +152,13 @@ static struct batch *batch_create(const struct rmj_examples_options *options)
     size_t threads = rmj_pool_thread_count(options->pool);
     RMJ_ASSERT(batch != NULL);
     batch->options = options;
+    batch->format = options->format;
+    batch->format.model_has_template = options->renderer->template_origin != RMJ_TEMPLATE_DEFAULT;
     batch->workers = calloc(threads, sizeof *batch->workers);
     RMJ_ASSERT(batch->workers != NULL);
     for (size_t i = 0; i < threads; i++) {
         rmj_row_init(&batch->workers[i].row);
-        rmj_buf_init(&batch->workers[i].text, 3 * RMJ_LINE_SIZE_MAX);
-        rmj_buf_init(&batch->workers[i].scratch, 3 * RMJ_LINE_SIZE_MAX);
+        rmj_render_memory_init(&batch->workers[i].memory);
     }
     for (size_t i = 0; i < BATCH_ROWS; i++) {
         rmj_buf_init(&batch->slots[i].line, RMJ_LINE_SIZE_MAX);
@@ -130,13 +170,16 @@ static void batch_destroy(struct batch *batch)
 {
     for (size_t i = 0; i < rmj_pool_thread_count(batch->options->pool); i++) {
         rmj_row_deinit(&batch->workers[i].row);
-        rmj_buf_deinit(&batch->workers[i].text);
-        rmj_buf_deinit(&batch->workers[i].scratch);
+        rmj_render_memory_deinit(&batch->workers[i].memory);
     }
     for (size_t i = 0; i < BATCH_ROWS; i++) {
-        rmj_buf_deinit(&batch->slots[i].line);
-        rmj_tokens_deinit(&batch->slots[i].example.chosen);
-        rmj_tokens_deinit(&batch->slots[i].example.rejected);
+        struct slot *slot = &batch->slots[i];
+        rmj_buf_deinit(&slot->line);
+        rmj_tokens_deinit(&slot->chosen.tokens);
+        for (uint32_t j = 0; j < slot->rejected_room; j++) {
+            rmj_tokens_deinit(&slot->rejected[j].tokens);
+        }
+        free(slot->rejected);
     }
     free(batch->workers);
     free(batch);
@@ -156,7 +199,7 @@ enum rmj_status rmj_examples_read(const struct rmj_examples_options *options, rm
         enum rmj_status stream = read_batch(batch, lines, &at_end, &stream_err);
         rmj_pool_run(options->pool, batch->count, work, batch);
         for (size_t i = 0; i < batch->count; i++) {
-            RMJ_GO(each(context, &batch->slots[i].example, err));
+            RMJ_GO(hand_over(&batch->slots[i], each, context, err));
         }
         if (stream != RMJ_OK) {
             status = stream;

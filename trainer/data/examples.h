@@ -11,16 +11,19 @@
 #include "trainer/data/rows.h"
 #include "trainer/data/template.h"
 
-// One row. Everything in it is valid during the call that hands it over.
+// One pair: of a row with several rejected sides, one of its pairs; in their order, right after each other. Everything
+// in it is valid during the call that hands it over.
 struct rmj_example {
     uint64_t row;                       // from 1
+    uint32_t rejected_index;            // which rejected side of the row, from 0
+    uint32_t rejected_count;            // of the row; 1 for a row that cannot be used
     enum rmj_status status;             // RMJ_OK, or why the row cannot be used: see err
     struct rmj_error err;               // "file:row: ..."
-    struct rmj_tokens chosen, rejected; // BOS and EOS included
+    struct rmj_tokens chosen, rejected; // whole sequences
     float margin;
     int has_margin;
     int empty_side;
-    uint32_t special_count; // special tokens inside the texts of both sides
+    uint32_t special_count; // special tokens inside what both sides hold
     int has_prompt_key;
     uint8_t prompt_key[RMJ_PROMPT_KEY_SIZE];
 };
@@ -31,7 +34,7 @@ struct rmj_examples_options {
     struct rmj_row_format format; // how rows are read
     const struct rmj_renderer *renderer;
     struct rmj_pool *pool;
-    uint64_t row_limit; // stop after so many rows; 0: read all
+    uint64_t row_limit; // stop after this row; 0: read all
     uint64_t skip_rows; // so many at the start are read for the digest and not handed over
 };
 

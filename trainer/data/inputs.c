@@ -31,7 +31,7 @@ static void fill_defaults(struct rmj_inputs *inputs, const Rmjob__V1__JobSpec *s
         data != NULL && data->has_over_length ? (int)data->over_length : (int)RMJOB__V1__OVER_LENGTH__drop;
     inputs->refuse_duplicates =
         data != NULL && data->has_duplicates && data->duplicates == RMJOB__V1__DUPLICATES__refuse_duplicates;
-    inputs->use_margin = spec->train != NULL && spec->train->has_use_margin && spec->train->use_margin;
+    inputs->use_margin = train != NULL && train->has_use_margin && train->use_margin;
     inputs->global_batch_pairs =
         train != NULL && train->has_global_batch_pairs ? train->global_batch_pairs : RMJ_BATCH_PAIRS_DEFAULT;
     inputs->min_ranks = elastic != NULL && elastic->has_min_ranks && elastic->min_ranks > 0 ? elastic->min_ranks : 1;
@@ -137,9 +137,15 @@ static enum rmj_status open_base(struct rmj_inputs *inputs, struct rmj_findings 
         return RMJ_OK;
     }
     if (rmj_model_config_read(&inputs->config, path, &own) != RMJ_OK ||
-        rmj_model_files_check(path, &inputs->config, &own) != RMJ_OK ||
-        rmj_tokenizer_open(&inputs->tokenizer, path, &own) != RMJ_OK ||
-        rmj_renderer_init(&inputs->renderer, inputs->tokenizer, path, &inputs->config, &own) != RMJ_OK) {
+        rmj_model_files_check(path, &inputs->config, &own) != RMJ_OK) {
+        return model_finding(findings, field, &own, err);
+    }
+    const Rmjob__V1__DataSpec *data = inputs->spec->data;
+    if (data != NULL && data->tokenizer != NULL && data->tokenizer[0] != '\0' &&
+        !local_directory(data->tokenizer, "data.tokenizer", findings)) {
+        return RMJ_OK;
+    }
+    if (rmj_rendering_open(&inputs->rendering, inputs->spec, &inputs->config, &field, &own) != RMJ_OK) {
         return model_finding(findings, field, &own, err);
     }
     inputs->usable = 1;
@@ -152,6 +158,16 @@ static enum rmj_status open_base(struct rmj_inputs *inputs, struct rmj_findings 
                           "the base model has a head, and a new one is made; set train.head_init: base to keep it");
     }
     return RMJ_OK;
+}
+
+// What is worth knowing of the template and the tokenizer before anything is read with them.
+static void check_rendering(const struct rmj_inputs *inputs, struct rmj_findings *findings)
+{
+    const Rmjob__V1__DataSpec *data = inputs->spec->data;
+    const struct rmj_renderer *renderer = &inputs->rendering.renderer;
+    if (data != NULL && data->template_date != NULL && data->template_date[0] != '\0' && renderer->date[0] == '\0') {
+        rmj_findings_warn(findings, "data.template_date", "the chat template prints no date: nothing depends on it");
+    }
 }
 
 static enum rmj_status check_policy(const struct rmj_inputs *inputs, struct rmj_findings *findings,
@@ -203,7 +219,8 @@ enum rmj_status rmj_inputs_open(struct rmj_inputs *inputs, const Rmjob__V1__JobS
     }
     if (status == RMJ_OK && inputs->usable) {
         check_numbers(inputs, findings);
-        status = rmj_lora_check(&inputs->lora, spec, &inputs->config, &inputs->renderer, findings, err);
+        check_rendering(inputs, findings);
+        status = rmj_lora_check(&inputs->lora, spec, &inputs->config, &inputs->rendering.renderer, findings, err);
     }
     if (status != RMJ_OK) {
         rmj_inputs_close(inputs);
@@ -213,8 +230,7 @@ enum rmj_status rmj_inputs_open(struct rmj_inputs *inputs, const Rmjob__V1__JobS
 
 void rmj_inputs_close(struct rmj_inputs *inputs)
 {
-    rmj_renderer_deinit(&inputs->renderer);
-    rmj_tokenizer_close(inputs->tokenizer);
+    rmj_rendering_close(&inputs->rendering);
     *inputs = (struct rmj_inputs){0};
 }
 

@@ -9,10 +9,9 @@
 #include "proto/rmjob/v1/spec.pb-c.h"
 #include "storage/digest.h"
 #include "trainer/data/findings.h"
-#include "trainer/data/template.h"
+#include "trainer/data/rendering.h"
 #include "trainer/model/config.h"
 #include "trainer/model/lora.h"
-#include "trainer/tokenizer/tokenizer.h"
 
 #define RMJ_MAX_LENGTH_DEFAULT 1024u
 #define RMJ_MAX_LENGTH_LEAST 8u
@@ -24,8 +23,7 @@
 struct rmj_inputs {
     const Rmjob__V1__JobSpec *spec;
     struct rmj_model_config config;
-    struct rmj_tokenizer *tokenizer;
-    struct rmj_renderer renderer;
+    struct rmj_rendering rendering;
     uint32_t max_length;
     uint32_t global_batch_pairs;
     uint32_t min_ranks, max_ranks;

@@ -1,6 +1,66 @@
 #include "trainer/data/pins.h"
 
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/fs.h"
 #include "trainer/data/sources.h"
+#include "trainer/model/checkpoint_io.h"
+
+static void add_line(struct rmj_sha256 *sha, const char *what, const struct rmj_digest *digest)
+{
+    char line[RMJ_DIGEST_HEX_SIZE + 32], hex[RMJ_DIGEST_HEX_SIZE];
+    rmj_digest_hex(digest, hex);
+    int length = snprintf(line, sizeof line, "%s %s\n", hex, what);
+    RMJ_ASSERT(length > 0 && (size_t)length < sizeof line);
+    rmj_sha256_update(sha, line, (size_t)length);
+}
+
+// Adds one file's digest; an absent file adds nothing when it is optional.
+static enum rmj_status add_file(struct rmj_sha256 *sha, const char *what, const char *path, int optional,
+                                struct rmj_error *err)
+{
+    struct rmj_digest digest;
+    uint64_t size;
+    if (optional && !rmj_fs_exists(path)) {
+        return RMJ_OK;
+    }
+    RMJ_TRY(rmj_sha256_of_file(path, &digest, &size, err));
+    add_line(sha, what, &digest);
+    return RMJ_OK;
+}
+
+enum rmj_status rmj_pins_companions(const Rmjob__V1__JobSpec *spec, struct rmj_digest *digest, struct rmj_error *err)
+{
+    const Rmjob__V1__DataSpec *data = spec->data;
+    const char *tokenizer = data == NULL ? NULL : data->tokenizer;
+    const char *template = data == NULL ? NULL : data->chat_template;
+    tokenizer = tokenizer != NULL && tokenizer[0] != '\0' ? tokenizer : NULL;
+    template = template != NULL &&template[0] != '\0' ? template : NULL;
+    // Which ids end a sequence, and so whether the pad token is safe, is also said there.
+    char *generation = rmj_fs_join(tokenizer != NULL ? tokenizer : spec->base_model, "generation_config.json");
+    struct rmj_sha256 sha;
+    struct rmj_digest one;
+    enum rmj_status status = RMJ_OK;
+    rmj_sha256_init(&sha);
+    RMJ_GO(rmj_model_files_digest(spec->base_model, RMJ_MODEL_COMPANIONS, digest, err));
+    if (tokenizer == NULL && template == NULL && !rmj_fs_exists(generation)) {
+        goto out;
+    }
+    add_line(&sha, "base", digest);
+    RMJ_GO(add_file(&sha, "generation", generation, 1, err));
+    if (template != NULL) {
+        RMJ_GO(add_file(&sha, "template", template, 0, err));
+    }
+    if (tokenizer != NULL) {
+        RMJ_GO(rmj_model_files_digest(tokenizer, RMJ_MODEL_COMPANIONS, &one, err));
+        add_line(&sha, "tokenizer", &one);
+    }
+    rmj_sha256_final(&sha, digest);
+out:
+    free(generation);
+    return status;
+}
 
 // SHA-256 of one file's stored bytes, wherever it lies.
 static enum rmj_status digest_file(struct rmj_sources *sources, size_t index, struct rmj_digest *digest,

@@ -17,6 +17,7 @@
 #include "trainer/data/journal.h"
 #include "trainer/data/lineage.h"
 #include "trainer/data/lines.h"
+#include "trainer/data/pins.h"
 #include "trainer/data/prepare_internal.h"
 #include "trainer/data/sources.h"
 #include "trainer/model/checkpoint_io.h"
@@ -105,6 +106,7 @@ enum rmj_status rmj_prepare_read_file(const struct rmj_prepare_read *read, struc
     enum rmj_status status = rmj_sources_fetch(sources, read->index, &own);
     if (status == RMJ_OK) {
         struct rmj_row_format format = file->format;
+        format.model_has_template = read->renderer->template_origin != RMJ_TEMPLATE_DEFAULT;
         // Of several files of a source, the first one's columns are told.
         int told = read->index > 0 && strcmp(sources->files[read->index - 1].field, file->field) == 0;
         settle_format(file, &format, told ? NULL : read->findings);
@@ -165,6 +167,24 @@ static char *hex_text(const struct rmj_digest *digest)
     char hex[RMJ_DIGEST_HEX_SIZE];
     rmj_digest_hex(digest, hex);
     return strdup(hex);
+}
+
+void rmj_prepare_say_rendering(Rmjob__V1__PlanSummary *summary, const struct rmj_inputs *inputs)
+{
+    const struct rmj_renderer *renderer = &inputs->rendering.renderer;
+    const char *text = rmj_renderer_template(renderer);
+    struct rmj_digest digest;
+    struct rmj_buf pad;
+    rmj_buf_init(&pad, 4096);
+    rmj_sha256_of(text, strlen(text), &digest);
+    rmj_renderer_describe_pad(renderer, &pad);
+    summary->template_digest = hex_text(&digest);
+    summary->template_origin = strdup(rmj_template_origin_text(renderer->template_origin));
+    summary->template_date = renderer->date[0] == '\0' ? NULL : strdup(renderer->date);
+    summary->pad_token = strdup(rmj_buf_text(&pad));
+    summary->has_use_margin = 1;
+    summary->use_margin = inputs->use_margin;
+    rmj_buf_deinit(&pad);
 }
 
 static enum rmj_status read_benchmark(struct preparation *preparation, struct rmj_error *err)
@@ -261,7 +281,7 @@ static enum rmj_status read_train_file(struct preparation *preparation, struct r
     preparation->last_row = skip_rows;
     RMJ_TRY(rmj_prepare_read_file(&(struct rmj_prepare_read){.sources = sources,
                                                              .index = index,
-                                                             .renderer = &preparation->inputs.renderer,
+                                                             .renderer = &preparation->inputs.rendering.renderer,
                                                              .pool = preparation->pool,
                                                              .skip_rows = skip_rows,
                                                              .each = take_row,
@@ -352,7 +372,7 @@ static enum rmj_status read_heldout(struct preparation *preparation, struct rmj_
         struct rmj_prepare_heldout heldout = {.findings = &preparation->findings, .field = sources.files[i].field};
         RMJ_GO(rmj_prepare_read_file(&(struct rmj_prepare_read){.sources = &sources,
                                                                 .index = i,
-                                                                .renderer = &preparation->inputs.renderer,
+                                                                .renderer = &preparation->inputs.rendering.renderer,
                                                                 .pool = preparation->pool,
                                                                 .each = rmj_prepare_check_heldout,
                                                                 .context = &heldout,
@@ -392,7 +412,7 @@ static enum rmj_status write_plan(struct preparation *preparation, int fd, struc
                                   struct rmj_error *err)
 {
     const struct rmj_contract *contract = &preparation->contract;
-    const struct rmj_renderer *renderer = &preparation->inputs.renderer;
+    const struct rmj_renderer *renderer = &preparation->inputs.rendering.renderer;
     const char **paths = malloc(contract->report->n_files * sizeof *paths);
     uint32_t *order = make_order(preparation);
     RMJ_ASSERT(paths != NULL);
@@ -535,13 +555,11 @@ out:
 static enum rmj_status pin(struct preparation *preparation, struct rmj_error *err)
 {
     Rmjob__V1__PlanSummary *summary = preparation->summary;
-    struct rmj_digest digest;
     char hex[RMJ_DIGEST_HEX_SIZE];
     const char *base = preparation->spec->base_model;
     RMJ_TRY(rmj_model_files_digest(base, RMJ_MODEL_WHOLE, &preparation->base_digest, err));
     summary->base_digest = hex_text(&preparation->base_digest);
-    rmj_sha256_of(rmj_default_chat_template(), strlen(rmj_default_chat_template()), &digest);
-    summary->template_digest = hex_text(&digest);
+    rmj_prepare_say_rendering(summary, &preparation->inputs);
     combine_digests(preparation->contract.report, hex);
     summary->data_digest = strdup(hex);
     return RMJ_OK;
@@ -557,7 +575,7 @@ static enum rmj_status prepare(struct preparation *preparation, struct rmj_store
         .max_length = inputs->max_length,
         .over_length = inputs->over_length,
         .use_margin = inputs->use_margin,
-        .bos = inputs->renderer.bos,
+        .bos = inputs->rendering.renderer.bos,
         .refuse_duplicates = inputs->refuse_duplicates,
         .benchmark = preparation->benchmark.count > 0 ? &preparation->benchmark : NULL,
     };
@@ -565,8 +583,9 @@ static enum rmj_status prepare(struct preparation *preparation, struct rmj_store
     if (!inputs->usable) {
         return RMJ_OK;
     }
-    RMJ_TRY(rmj_model_files_digest(preparation->spec->base_model, RMJ_MODEL_COMPANIONS, &preparation->companions_digest,
-                                   err));
+    RMJ_TRY(rmj_pins_companions(preparation->spec, &preparation->companions_digest, err));
+    RMJ_TRY(rmj_benchmark_check_rows(&preparation->benchmark, SIZE_MAX, &inputs->rendering.renderer,
+                                     "evaluate.rewardbench2", &preparation->findings, err));
     RMJ_TRY(read_train(preparation, err));
     RMJ_TRY(read_heldout(preparation, err));
     if (preparation->spool != NULL) {

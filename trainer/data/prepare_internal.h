@@ -4,11 +4,14 @@
 
 #include "trainer/data/examples.h"
 #include "trainer/data/findings.h"
+#include "trainer/data/inputs.h"
 #include "trainer/data/prepare.h"
 #include "trainer/data/sources.h"
 
 // resources.threads, else the machine's cores, at most 16.
 size_t rmj_prepare_thread_count(const Rmjob__V1__JobSpec *spec);
+// What template, date, pad token and loss it will be, for people, and the template's digest.
+void rmj_prepare_say_rendering(Rmjob__V1__PlanSummary *summary, const struct rmj_inputs *inputs);
 // Exit class of a failed read.
 unsigned rmj_prepare_exit_code(enum rmj_status status);
 // Files of a list of the spec; name is "data.train" or "data.heldout". What cannot be listed becomes a finding.

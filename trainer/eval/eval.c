@@ -285,8 +285,8 @@ Rmjob__V1__ScoredRows *rmj_eval_rows(const struct rmj_eval *eval, const float *s
     return message;
 }
 
-enum rmj_status rmj_eval_score_texts(const char *model_directory, const char *const *texts, size_t count,
-                                     struct rmj_pool *pool, float *scores, struct rmj_error *err)
+enum rmj_status rmj_eval_score_inputs(const char *model_directory, const struct rmj_eval_input *inputs, size_t count,
+                                      struct rmj_pool *pool, float *scores, struct rmj_error *err)
 {
     struct rmj_eval *eval = calloc(1, sizeof *eval);
     float *in_order = malloc((count + 1) * sizeof *in_order);
@@ -295,7 +295,7 @@ enum rmj_status rmj_eval_score_texts(const char *model_directory, const char *co
     enum rmj_status status = RMJ_OK;
     RMJ_GO(rmj_eval_work_open(&eval->work, model_directory, RMJ_EVAL_LENGTH_LEAST, err));
     for (size_t i = 0; i < count; i++) {
-        RMJ_GO(rmj_eval_work_add_text(&eval->work, texts[i], err));
+        RMJ_GO(rmj_eval_work_add_input(&eval->work, &inputs[i], err));
     }
     RMJ_GO(finish_open(eval, model_directory, err));
     RMJ_GO(rmj_eval_run(eval, pool, 0, 1, in_order, NULL, NULL, err));

@@ -3,6 +3,7 @@
 #ifndef RMJ_TRAINER_EVAL_EVAL_H
 #define RMJ_TRAINER_EVAL_EVAL_H
 
+#include <jansson.h>
 #include <stdint.h>
 
 #include "base/pool.h"
@@ -32,9 +33,14 @@ RMJ_MUST_USE enum rmj_status rmj_eval_run(struct rmj_eval *eval, struct rmj_pool
 // The message that goes to the store, from the complete scores.
 Rmjob__V1__ScoredRows *rmj_eval_rows(const struct rmj_eval *eval, const float *scores);
 
-// Scores of lone texts with a model directory, for `rmjob-rank score` and tests. A conversation is given as its
-// rendered text (trainer/data/template.h).
-RMJ_MUST_USE enum rmj_status rmj_eval_score_texts(const char *model_directory, const char *const *texts, size_t count,
-                                                  struct rmj_pool *pool, float *scores, struct rmj_error *err);
+// One sequence to score: a conversation, rendered with the directory's template, or a text.
+struct rmj_eval_input {
+    const char *text;
+    json_t *messages; // NULL for a text
+};
+// Scores with a model directory, for `rmjob-rank score` and tests.
+RMJ_MUST_USE enum rmj_status rmj_eval_score_inputs(const char *model_directory, const struct rmj_eval_input *inputs,
+                                                   size_t count, struct rmj_pool *pool, float *scores,
+                                                   struct rmj_error *err);
 
 #endif

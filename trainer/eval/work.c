@@ -10,7 +10,6 @@
 #include "trainer/data/packer.h"
 #include "trainer/data/sources.h"
 
-#define TEXT_SIZE_MAX (3 * RMJ_LINE_SIZE_MAX)
 #define TOKEN_COUNT_MAX ((size_t)1 << 31)
 
 uint32_t rmj_eval_max_length(const Rmjob__V1__JobSpec *spec)
@@ -23,11 +22,12 @@ enum rmj_status rmj_eval_work_open(struct rmj_eval_work *work, const char *model
                                    struct rmj_error *err)
 {
     *work = (struct rmj_eval_work){.max_length = max_length};
-    rmj_buf_init(&work->scratch, TEXT_SIZE_MAX);
-    rmj_buf_init(&work->text, TEXT_SIZE_MAX);
+    rmj_render_memory_init(&work->memory);
     RMJ_TRY(rmj_model_config_read(&work->config, model_directory, err));
     RMJ_TRY(rmj_tokenizer_open(&work->tokenizer, model_directory, err));
-    RMJ_TRY(rmj_renderer_init(&work->renderer, work->tokenizer, model_directory, &work->config, err));
+    struct rmj_renderer_options options = {
+        .tokenizer = work->tokenizer, .config = &work->config, .directory = model_directory};
+    RMJ_TRY(rmj_renderer_init(&work->renderer, &options, err));
     if (work->max_length > work->config.position_count_max) {
         work->max_length = work->config.position_count_max;
     }
@@ -49,8 +49,7 @@ void rmj_eval_work_close(struct rmj_eval_work *work)
     free(work->units);
     free(work->branch_counts);
     free(work->tokens);
-    rmj_buf_deinit(&work->scratch);
-    rmj_buf_deinit(&work->text);
+    rmj_render_memory_deinit(&work->memory);
     *work = (struct rmj_eval_work){0};
 }
 
@@ -75,11 +74,12 @@ static void cut_at_end(struct rmj_eval_work *work, struct rmj_tokens *sequence)
     }
 }
 
-static enum rmj_status add_sequence(struct rmj_eval_work *work, const char *text, size_t size, struct rmj_error *err)
+static enum rmj_status add_conversation(struct rmj_eval_work *work, json_t *messages, struct rmj_error *err)
 {
     struct rmj_tokens *sequence = next_sequence(work);
     uint32_t special;
-    RMJ_TRY(rmj_renderer_encode(&work->renderer, text, size, &work->scratch, sequence, &special, err));
+    RMJ_TRY(
+        rmj_renderer_encode_messages(&work->renderer, messages, NULL, NULL, &work->memory, sequence, &special, err));
     cut_at_end(work, sequence);
     return RMJ_OK;
 }
@@ -162,9 +162,18 @@ static enum rmj_status add_row(struct rmj_eval_work *work, struct rmj_error *err
     return RMJ_OK;
 }
 
-enum rmj_status rmj_eval_work_add_text(struct rmj_eval_work *work, const char *text, struct rmj_error *err)
+enum rmj_status rmj_eval_work_add_input(struct rmj_eval_work *work, const struct rmj_eval_input *input,
+                                        struct rmj_error *err)
 {
-    RMJ_TRY(add_sequence(work, text, strlen(text), err));
+    uint32_t special;
+    if (input->messages != NULL) {
+        RMJ_TRY(add_conversation(work, input->messages, err));
+        return add_row(work, err);
+    }
+    struct rmj_tokens *sequence = next_sequence(work);
+    RMJ_TRY(rmj_renderer_encode_text(&work->renderer, input->text, strlen(input->text), &work->memory, sequence,
+                                     &special, err));
+    cut_at_end(work, sequence);
     return add_row(work, err);
 }
 
@@ -172,10 +181,9 @@ static enum rmj_status add_benchmark_row(struct rmj_eval_work *work, const struc
                                          struct rmj_error *err)
 {
     for (uint32_t i = 0; i < row->completion_count; i++) {
-        rmj_buf_clear(&work->text);
-        RMJ_TRY(rmj_render_message(&work->text, 0, "user", row->prompt, strlen(row->prompt), err));
-        RMJ_TRY(rmj_render_message(&work->text, 1, "assistant", row->completions[i], strlen(row->completions[i]), err));
-        RMJ_TRY(add_sequence(work, work->text.bytes, work->text.size, err));
+        struct rmj_tokens *sequence = next_sequence(work);
+        RMJ_TRY(rmj_benchmark_encode(row, i, &work->renderer, &work->memory, sequence, err));
+        cut_at_end(work, sequence);
     }
     return add_row(work, err);
 }
@@ -186,7 +194,7 @@ static enum rmj_status add_benchmark(struct rmj_eval_work *work, const char *pat
     for (size_t i = 0; i < work->benchmark.count; i++) {
         enum rmj_status status = add_benchmark_row(work, &work->benchmark.rows[i], err);
         if (status != RMJ_OK) {
-            return rmj_context(err, "%s: row %s", path, work->benchmark.rows[i].id);
+            return rmj_context(err, "%s", path);
         }
     }
     return RMJ_OK;
@@ -223,13 +231,15 @@ static enum rmj_status add_heldout(struct rmj_eval_work *work, const Rmjob__V1__
     enum rmj_status status = RMJ_OK;
     RMJ_GO(rmj_pool_create(&pool, 1, NULL, err));
     for (size_t i = 0; i < data->n_heldout; i++) {
-        RMJ_GO(rmj_sources_add(&sources, data->heldout[i]->path == NULL ? "" : data->heldout[i]->path, "data.heldout",
-                               err));
+        RMJ_GO(rmj_sources_add_source(&sources, data->heldout[i], "data.heldout", err));
     }
     for (size_t i = 0; i < sources.count; i++) {
         RMJ_GO(rmj_sources_fetch(&sources, i, err));
-        struct rmj_examples_options options = {
-            .path = sources.files[i].path, .name = sources.files[i].name, .renderer = &work->renderer, .pool = pool};
+        struct rmj_examples_options options = {.path = sources.files[i].path,
+                                               .name = sources.files[i].name,
+                                               .format = sources.files[i].format,
+                                               .renderer = &work->renderer,
+                                               .pool = pool};
         RMJ_GO(rmj_examples_read(&options, add_pair, work, NULL, err));
         rmj_sources_release(&sources, i);
     }

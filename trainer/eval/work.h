@@ -9,6 +9,7 @@
 #include "proto/rmjob/v1/spec.pb-c.h"
 #include "trainer/data/benchmark.h"
 #include "trainer/data/template.h"
+#include "trainer/eval/eval.h"
 #include "trainer/model/config.h"
 #include "trainer/tokenizer/tokenizer.h"
 
@@ -41,7 +42,7 @@ struct rmj_eval_work {
     size_t token_count, token_room;
     struct rmj_tokens *sequences; // scratch: of one row
     uint32_t sequence_count, sequence_room;
-    struct rmj_buf scratch, text;
+    struct rmj_render_memory memory;
 };
 
 // data.max_length, at least RMJ_EVAL_LENGTH_LEAST; the model's positions bound it further.
@@ -52,8 +53,8 @@ void rmj_eval_work_close(struct rmj_eval_work *work);
 // The benchmark and the held-out files of a spec.
 RMJ_MUST_USE enum rmj_status rmj_eval_work_add_spec(struct rmj_eval_work *work, const Rmjob__V1__JobSpec *spec,
                                                     struct rmj_error *err);
-// One text with a branch of its own and no prefix.
-RMJ_MUST_USE enum rmj_status rmj_eval_work_add_text(struct rmj_eval_work *work, const char *text,
-                                                    struct rmj_error *err);
+// One sequence with a branch of its own and no prefix.
+RMJ_MUST_USE enum rmj_status rmj_eval_work_add_input(struct rmj_eval_work *work, const struct rmj_eval_input *input,
+                                                     struct rmj_error *err);
 
 #endif

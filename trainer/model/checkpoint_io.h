@@ -45,12 +45,15 @@ RMJ_MUST_USE enum rmj_status rmj_weights_load(const struct rmj_weights_options *
                                               struct rmj_error *err);
 
 struct rmj_export_options {
-    const char *base_directory; // config.json and tokenizer files are taken over from here
-    const char *directory;      // made; must not exist
+    const char *base_directory;      // config.json is taken over from here
+    const char *tokenizer_directory; // and the tokenizer's files from here; NULL: from the base directory
+    const char *directory;           // made; must not exist
     const struct rmj_model_config *config;
     const struct rmj_layout *layout;
     const float *weights;
+    int32_t bos_token, eos_token; // of the tokenizer, -1 for none; read where tokenizer_directory is another one
     int32_t pad_token;
+    const char *pad_text;          // of a pad token that the tokenizer does not have; NULL: a free name
     int vocabulary_grows;          // the pad token is a row after the base model's vocabulary: the layout's last
     const char *chat_template;     // template text to write, NULL to keep the base model's own
     uint64_t shard_size_bytes_max; // 0: 5 GB

@@ -185,6 +185,10 @@ static enum rmj_status write_config(const struct rmj_export_options *o, const ch
     json_object_set_new(root, "id2label", json_pack("{s:s}", "0", "LABEL_0"));
     json_object_set_new(root, "label2id", json_pack("{s:i}", "LABEL_0", 0));
     json_object_set_new(root, "problem_type", json_string("regression"));
+    if (o->tokenizer_directory != NULL && strcmp(o->tokenizer_directory, o->base_directory) != 0) {
+        json_object_set_new(root, "bos_token_id", o->bos_token < 0 ? json_null() : json_integer(o->bos_token));
+        json_object_set_new(root, "eos_token_id", json_integer(o->eos_token));
+    }
     json_object_set_new(root, "pad_token_id", json_integer(o->pad_token));
     json_object_set_new(root, "vocab_size", json_integer(o->layout->tensors[o->layout->embedding].shape[0]));
     json_object_set_new(root, "torch_dtype", json_string("float32"));

@@ -10,7 +10,7 @@
 #include "trainer/data/lineage.h"
 #include "trainer/data/lora_spec.h"
 #include "trainer/data/pins.h"
-#include "trainer/data/template.h"
+#include "trainer/data/rendering.h"
 #include "trainer/eval/eval.h"
 #include "trainer/run/collective.h"
 #include "trainer/run/trainer.h"
@@ -19,22 +19,36 @@
 
 static enum rmj_status export_weights(struct rmj_trainer *trainer, const char *directory, struct rmj_error *err)
 {
-    // Models with a template of their own are refused at submit; this is what plain text and messages were rendered
-    // with.
+    struct rmj_rendering rendering;
+    (void)rmj_fault_point("export");
+    RMJ_TRY(rmj_check_base(trainer, RMJ_MODEL_COMPANIONS, err)); // tokenizer and lineage go into the artifact
+    RMJ_TRY(rmj_rendering_open(&rendering, trainer->spec, &trainer->config, NULL, err));
+    const struct rmj_renderer *renderer = &rendering.renderer;
     struct rmj_export_options options = {.base_directory = trainer->spec->base_model,
+                                         .tokenizer_directory = rendering.directory,
                                          .directory = directory,
                                          .config = &trainer->config,
                                          .layout = trainer->layout,
                                          .weights = trainer->weights,
+                                         .bos_token = renderer->bos,
+                                         .eos_token = renderer->eos,
                                          .pad_token = trainer->info->pad_token,
+                                         .pad_text = renderer->pad_text,
                                          .vocabulary_grows = trainer->info->vocabulary_grows,
-                                         .chat_template = rmj_default_chat_template(),
+                                         .chat_template = rmj_renderer_template(renderer),
                                          .adapter_base =
                                              rmj_publishes_adapter(trainer->spec) ? trainer->spec->base_model : NULL};
-    (void)rmj_fault_point("export");
-    RMJ_TRY(rmj_check_base(trainer, RMJ_MODEL_COMPANIONS, err)); // tokenizer and lineage go into the artifact
-    RMJ_TRY(rmj_model_export(&options, err));
-    return rmj_lineage_write(trainer->plan, options.base_directory, directory, err);
+    enum rmj_status status = RMJ_OK;
+    if (renderer->pad != options.pad_token) {
+        status = rmj_fail(err, RMJ_INTERNAL, "the pad token is %d, the plan was made with %d", renderer->pad,
+                          options.pad_token);
+        goto out;
+    }
+    RMJ_GO(rmj_model_export(&options, err));
+    RMJ_GO(rmj_lineage_write(trainer->plan, options.base_directory, directory, err));
+out:
+    rmj_rendering_close(&rendering);
+    return status;
 }
 
 // The list of staged files as a message: what EvaluatedRequest carries, and what the other ranks download by.

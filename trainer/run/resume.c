@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "trainer/data/pins.h"
 #include "trainer/run/collective.h"
 #include "trainer/run/trainer.h"
 
@@ -14,16 +15,21 @@ enum rmj_status rmj_check_base(struct rmj_trainer *trainer, enum rmj_model_part 
     struct rmj_digest found;
     const struct rmj_digest *pinned =
         part == RMJ_MODEL_WHOLE ? &trainer->info->base_digest : &trainer->info->companions_digest;
-    enum rmj_status status = rmj_model_files_digest(trainer->spec->base_model, part, &found, err);
+    enum rmj_status status = part == RMJ_MODEL_WHOLE
+                                 ? rmj_model_files_digest(trainer->spec->base_model, part, &found, err)
+                                 : rmj_pins_companions(trainer->spec, &found, err);
     if (status == RMJ_NOT_FOUND) {
-        return rmj_fail(err, RMJ_DATA, "the base model is gone since the job was prepared: %s", err->message);
+        return rmj_fail(err, RMJ_DATA,
+                        "the base model, its tokenizer or its template is gone since the job was prepared: %s",
+                        err->message);
     }
     RMJ_TRY(status);
     if (!rmj_digest_equal(&found, pinned)) {
-        return rmj_fail(err, RMJ_DATA,
-                        "the files of %s changed after the job was prepared: they are not those it was pinned to; put "
-                        "them back and submit again",
-                        trainer->spec->base_model);
+        return rmj_fail(
+            err, RMJ_DATA,
+            "the files of %s, or those that data.tokenizer and data.chat_template name, changed after the job "
+            "was prepared: they are not those it was pinned to; put them back and submit again",
+            trainer->spec->base_model);
     }
     return RMJ_OK;
 }

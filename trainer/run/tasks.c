@@ -69,63 +69,45 @@ int rmj_task_check(const char *spec_file)
     return code;
 }
 
-static enum rmj_status render(const json_t *messages, size_t number, struct rmj_buf *out, struct rmj_error *err)
-{
-    for (size_t i = 0; i < json_array_size(messages); i++) {
-        const json_t *message = json_array_get(messages, i), *content = json_object_get(message, "content");
-        const char *role = json_string_value(json_object_get(message, "role"));
-        if (role == NULL || !json_is_string(content)) {
-            return rmj_fail(err, RMJ_DATA, "stdin:%zu: message %zu has no role or no content", number, i);
-        }
-        RMJ_TRY(rmj_render_message(out, i, role, json_string_value(content), json_string_length(content), err));
-    }
-    return rmj_buf_check(out, err);
-}
-
-static enum rmj_status text_of_line(const char *line, size_t number, char **text, struct rmj_error *err)
+// {"text": ...} or {"messages": [...]}; what it borrows lives in *value.
+static enum rmj_status input_of_line(const char *line, size_t number, json_t **value, struct rmj_eval_input *input,
+                                     struct rmj_error *err)
 {
     json_error_t bad;
-    json_t *value = json_loads(line, 0, &bad);
-    const char *plain = json_string_value(json_object_get(value, "text"));
-    json_t *messages = json_object_get(value, "messages");
-    enum rmj_status status = RMJ_OK;
-    if (plain != NULL) {
-        *text = strdup(plain);
-    } else if (json_is_array(messages)) {
-        struct rmj_buf out;
-        rmj_buf_init(&out, LINE_BYTES_MAX);
-        status = render(messages, number, &out, err);
-        *text = status == RMJ_OK ? rmj_buf_detach(&out) : NULL;
-        rmj_buf_deinit(&out);
-    } else {
-        status = rmj_fail(err, RMJ_DATA, "stdin:%zu: expected {\"text\": ...} or {\"messages\": [...]}", number);
+    *value = json_loads(line, 0, &bad);
+    input->text = json_string_value(json_object_get(*value, "text"));
+    input->messages = json_object_get(*value, "messages");
+    if (input->text == NULL && !json_is_array(input->messages)) {
+        return rmj_fail(err, RMJ_DATA, "stdin:%zu: expected {\"text\": ...} or {\"messages\": [...]}", number);
     }
-    json_decref(value);
-    return status;
+    return RMJ_OK;
 }
 
-struct texts {
-    char **items;
+struct inputs {
+    struct rmj_eval_input *items;
+    json_t **values; // that the items borrow from
     size_t count;
 };
 
-static enum rmj_status read_texts(struct texts *texts, struct rmj_error *err)
+static enum rmj_status read_inputs(struct inputs *inputs, struct rmj_error *err)
 {
     char *line = NULL;
     size_t capacity = 0;
     ssize_t size;
     enum rmj_status status = RMJ_OK;
-    texts->items = calloc(TEXTS_MAX, sizeof *texts->items);
-    if (texts->items == NULL) {
+    inputs->items = calloc(TEXTS_MAX, sizeof *inputs->items);
+    inputs->values = calloc(TEXTS_MAX, sizeof(json_t *));
+    if (inputs->items == NULL || inputs->values == NULL) {
         return rmj_fail(err, RMJ_NO_MEMORY, "no memory for the texts");
     }
     while (status == RMJ_OK && (size = getline(&line, &capacity, stdin)) >= 0) {
-        if ((size_t)size > LINE_BYTES_MAX || texts->count == TEXTS_MAX) {
-            status = rmj_fail(err, RMJ_FULL, "stdin:%zu: more than %u lines, or a line over %u bytes", texts->count + 1,
-                              TEXTS_MAX, LINE_BYTES_MAX);
+        if ((size_t)size > LINE_BYTES_MAX || inputs->count == TEXTS_MAX) {
+            status = rmj_fail(err, RMJ_FULL, "stdin:%zu: more than %u lines, or a line over %u bytes",
+                              inputs->count + 1, TEXTS_MAX, LINE_BYTES_MAX);
         } else {
-            status = text_of_line(line, texts->count + 1, &texts->items[texts->count], err);
-            texts->count += status == RMJ_OK;
+            status = input_of_line(line, inputs->count + 1, &inputs->values[inputs->count],
+                                   &inputs->items[inputs->count], err);
+            inputs->count++;
         }
     }
     free(line);
@@ -135,31 +117,31 @@ static enum rmj_status read_texts(struct texts *texts, struct rmj_error *err)
 int rmj_task_score(const char *model_directory)
 {
     struct rmj_error err = {0};
-    struct texts texts = {0};
+    struct inputs inputs = {0};
     struct rmj_settings settings;
     struct rmj_pool *pool = NULL;
     Rmjob__V1__JobSpec spec = RMJOB__V1__JOB_SPEC__INIT;
     rmj_settings_read(&settings, &spec);
-    enum rmj_status status = read_texts(&texts, &err);
-    float *scores = calloc(texts.count + 1, sizeof(float));
+    enum rmj_status status = read_inputs(&inputs, &err);
+    float *scores = calloc(inputs.count + 1, sizeof(float));
     if (status == RMJ_OK && scores == NULL) {
-        status = rmj_fail(&err, RMJ_NO_MEMORY, "no memory for %zu scores", texts.count);
+        status = rmj_fail(&err, RMJ_NO_MEMORY, "no memory for %zu scores", inputs.count);
     }
     if (status == RMJ_OK) {
         status = rmj_pool_create(&pool, settings.thread_count, rmj_cpu_thread_start, &err);
     }
     if (status == RMJ_OK) {
-        status =
-            rmj_eval_score_texts(model_directory, (const char *const *)texts.items, texts.count, pool, scores, &err);
+        status = rmj_eval_score_inputs(model_directory, inputs.items, inputs.count, pool, scores, &err);
     }
-    for (size_t i = 0; status == RMJ_OK && i < texts.count; i++) {
+    for (size_t i = 0; status == RMJ_OK && i < inputs.count; i++) {
         printf("%.9g\n", (double)scores[i]);
     }
     rmj_pool_destroy(pool);
-    for (size_t i = 0; i < texts.count; i++) {
-        free(texts.items[i]);
+    for (size_t i = 0; i < inputs.count; i++) {
+        json_decref(inputs.values[i]);
     }
-    free(texts.items);
+    free(inputs.items);
+    free(inputs.values);
     free(scores);
     return status == RMJ_OK && fflush(stdout) == 0 ? RMJ_RANK_FINISHED : fail(&err);
 }

@@ -120,19 +120,58 @@ static void the_base_model_must_be_there_and_whole(void **state)
     free(broken);
 }
 
-static void a_template_of_its_own_is_refused_unless_it_is_ours(void **state)
+static void the_template_the_pad_token_and_a_row_are_told(void **state)
 {
     (void)state;
-    char *other = fixture_model(directory, "template", 1, 0);
-    free(fixture_write_text(other, "chat_template.jinja", "{{ messages[0]['content'] }}"));
-    refused(fixture_spec(other, train), "base_model", 6, "has a chat template of its own");
-    free(fixture_write_text(other, "chat_template.jinja", rmj_default_chat_template()));
-    Rmjob__V1__JobSpec *spec = fixture_spec(other, train);
+    Rmjob__V1__JobSpec *spec = good_spec();
     Rmjob__V1__ValidateResponse *reply = check(spec);
-    assert_int_equal(fixture_error_count(reply->findings, reply->n_findings), 0);
+    assert_string_equal(reply->pinned->template_origin, "the default chat template, as the model has none");
+    assert_string_equal(reply->pinned->pad_token, "<|rmjob_pad|> (id 286): new, on a new row of the embedding");
+    assert_null(reply->pinned->template_date);
+    assert_non_null(strstr(reply->sample_row, "train.jsonl:1 chosen, "));
+    assert_non_null(strstr(reply->sample_row, ": [<s>] ["));
+    char *digest = strdup(reply->pinned->template_digest);
     rmjob__v1__validate_response__free_unpacked(reply, NULL);
     fixture_spec_free(spec);
+    char *other = fixture_model(directory, "template", 1, 0);
+    free(fixture_write_text(other, "chat_template.jinja",
+                            "{{ bos_token }}{{ strftime_now('%Y') }}{{ messages[0]['content'] }}{{ eos_token }}"));
+    refused(fixture_spec(other, train), "data.template_date", 6,
+            "chat_template.jinja:1: the template prints today's date");
+    spec = fixture_spec(other, train);
+    spec->data->template_date = strdup("2024-07-06");
+    reply = check(spec);
+    assert_int_equal(fixture_error_count(reply->findings, reply->n_findings), 0);
+    assert_string_equal(reply->pinned->template_origin, "the model's own chat template");
+    assert_string_equal(reply->pinned->template_date, "2024-07-06");
+    assert_string_not_equal(reply->pinned->template_digest, digest);
+    rmjob__v1__validate_response__free_unpacked(reply, NULL);
+    fixture_spec_free(spec);
+    free(digest);
     free(other);
+}
+
+static void what_the_template_cannot_do_is_refused_at_its_field(void **state)
+{
+    (void)state;
+    Rmjob__V1__JobSpec *spec = good_spec();
+    spec->data->chat_template = fixture_write_text(directory, "bad.jinja", "\n{% for %}");
+    refused(spec, "data.chat_template", 6, "bad.jinja:2:");
+    spec = good_spec();
+    spec->data->chat_template = strdup("/nowhere.jinja");
+    refused(spec, "data.chat_template", 2, "/nowhere.jinja");
+    spec = good_spec();
+    spec->data->chat_template = strdup("s3://bucket/t.jinja");
+    refused(spec, "data.chat_template", 2, "a chat template is read from a local file");
+    spec = good_spec();
+    spec->data->tokenizer = strdup("s3://bucket/tokenizer");
+    refused(spec, "data.tokenizer", 2, "s3:// comes with a later version");
+    spec = good_spec();
+    spec->data->template_date = strdup("06/07/2024");
+    refused(spec, "data.template_date", 2, "write a day as YYYY-MM-DD");
+    spec = good_spec();
+    spec->data->chat_template = fixture_write_text(directory, "raises.jinja", "{{ raise_exception('never') }}");
+    refused(spec, "evaluate.rewardbench2", 6, "never");
 }
 
 static char *model_with_config(const char *name, const char *from, const char *to)
@@ -348,7 +387,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_good_spec_has_no_errors_and_is_pinned),
         cmocka_unit_test(the_base_model_must_be_there_and_whole),
-        cmocka_unit_test(a_template_of_its_own_is_refused_unless_it_is_ours),
+        cmocka_unit_test(the_template_the_pad_token_and_a_row_are_told),
+        cmocka_unit_test(what_the_template_cannot_do_is_refused_at_its_field),
         cmocka_unit_test(the_end_of_a_sequence_must_be_marked),
         cmocka_unit_test(the_policy_model_bounds_family_and_size),
         cmocka_unit_test(what_comes_later_is_refused_by_name),

@@ -112,9 +112,9 @@ static const struct {
     {"{\"chosen\":[null],\"rejected\":[]}\n", "train.jsonl:2: chosen[0] is null; a message is"},
     {"{\"chosen\":[{\"role\":\"gpt\",\"value\":\"x\"}],\"rejected\":[]}\n",
      "train.jsonl:2: chosen[0] is an object without role and content"},
-    {"{\"chosen\":[{\"role\":\"tool\",\"content\":\"x\"}],\"rejected\":[]}\n", "train.jsonl:2: role 'tool': roles are"},
+    {"{\"chosen\":[{\"role\":\"tool\",\"content\":\"x\"}],\"rejected\":[]}\n", "unknown role tool"},
     {"{\"chosen\":[{\"role\":\"user\",\"content\":\"x\"},{\"role\":\"system\",\"content\":\"x\"}],\"rejected\":[]}\n",
-     "train.jsonl:2: message 2 is a system message"},
+     "a system message must be the first"},
     {"{\"chosen\":[{\"role\":\"user\",\"content\":[{\"type\":\"image\"}]}],\"rejected\":[]}\n",
      "train.jsonl:2: chosen[0].content[0] is not {\"type\": \"text\""},
     {"{\"chosen\":\"a\",\"rejected\":\"b\",\"margin\":\"1\"}\n", "train.jsonl:2: margin is text; it must be a number"},
@@ -124,7 +124,7 @@ static const struct {
     {"{\"chosen\":\"a\",\"rejected\":\"b\",\"tools\":[1]}\n", "train.jsonl:2: column 'tools' is for a chat template"},
     {"{\"chosen\":\"a\",\"rejected\":\"b\",\"chosen_ids\":[1]}\n",
      "train.jsonl:2: column 'chosen_ids' stands without its other side"},
-    {"{\"chosen\":\"<s>a\",\"rejected\":\"b\"}\n", "train.jsonl:2: the text holds <s>, which begins a sequence"},
+    {"{\"chosen\":\"a<s>\",\"rejected\":\"b\"}\n", "train.jsonl:2: the text holds <s> at token 4: [<s>]"},
 };
 
 static void broken_rows_are_refused_by_file_and_row(void **state)
@@ -587,6 +587,69 @@ static void one_set_gives_one_plan(void **state)
     rmj_buf_deinit(&text);
 }
 
+static char *digest_of(const Rmjob__V1__JobSpec *spec)
+{
+    Rmjob__V1__PreparedRequest *result = prepare(spec, 1);
+    assert_non_null(result->plan);
+    char *digest = strdup(result->plan->digest);
+    free_result(result);
+    return digest;
+}
+
+// The plan's digest after a file changed; differs from *digest, which it replaces.
+static void changes_the_plan(const Rmjob__V1__JobSpec *spec, char **digest)
+{
+    char *now = digest_of(spec);
+    assert_string_not_equal(now, *digest);
+    free(*digest);
+    *digest = now;
+}
+
+static void another_template_tokenizer_or_day_is_another_plan(void **state)
+{
+    (void)state;
+    char *path = fixture_write_text(directory, "train.jsonl", GOOD);
+    Rmjob__V1__JobSpec *spec = fixture_spec(model, path);
+    char *digest = digest_of(spec), *again = digest_of(spec);
+    assert_string_equal(digest, again);
+    spec->data->chat_template =
+        fixture_write_text(directory, "t.jinja", "{{ bos_token }}{{ messages[-1]['content'] }}{{ eos_token }}");
+    changes_the_plan(spec, &digest);
+    // The same text on every row, but not the same file: what is exported differs.
+    free(fixture_write_text(directory, "t.jinja", "{{ bos_token }}{{ messages[-1]['content'] }}{{ eos_token }}{# #}"));
+    changes_the_plan(spec, &digest);
+    free(fixture_write_text(directory, "t.jinja", "{{ strftime_now('%Y') }}{{ messages[-1]['content'] }}"));
+    spec->data->template_date = strdup("2024-07-06");
+    changes_the_plan(spec, &digest);
+    strcpy(spec->data->template_date, "2024-07-07"); // renders alike
+    changes_the_plan(spec, &digest);
+    spec->data->tokenizer = fixture_model(directory, "tokenizer", 1, 0);
+    changes_the_plan(spec, &digest);
+    free(fixture_write_text(spec->data->tokenizer, "tokenizer_config.json", "{}"));
+    changes_the_plan(spec, &digest);
+    free(fixture_write_text(spec->data->tokenizer, "generation_config.json", "{\"eos_token_id\":[2,1]}"));
+    changes_the_plan(spec, &digest);
+    fixture_spec_free(spec);
+    free(digest);
+    free(again);
+    free(path);
+}
+
+static void a_row_with_several_rejected_answers_is_several_pairs(void **state)
+{
+    (void)state;
+    Rmjob__V1__PreparedRequest *result =
+        prepare_text("{\"prompt\":\"q\",\"chosen\":\"good\",\"rejected\":[\"bad\",\"good\",\"worse\"]}\n");
+    assert_non_null(result->plan);
+    assert_int_equal(result->plan->pairs, 2);
+    assert_int_equal(result->data->rows, 1);
+    assert_int_equal(result->data->dropped_identical_sides, 1);
+    assert_int_equal(result->data->n_issues, 1);
+    assert_int_equal(result->data->issues[0]->row, 1);
+    assert_string_equal(result->data->issues[0]->detail, "chosen and rejected are the same (rejected answer 2 of 3)");
+    free_result(result);
+}
+
 static void patterns_take_files_in_name_order(void **state)
 {
     (void)state;
@@ -639,6 +702,8 @@ int main(void)
         cmocka_unit_test(sources_are_read_by_their_own_names_and_forms),
         cmocka_unit_test(a_file_that_is_named_twice_would_be_a_second_epoch),
         cmocka_unit_test(one_set_gives_one_plan),
+        cmocka_unit_test(another_template_tokenizer_or_day_is_another_plan),
+        cmocka_unit_test(a_row_with_several_rejected_answers_is_several_pairs),
         cmocka_unit_test(patterns_take_files_in_name_order),
         cmocka_unit_test(a_damaged_plan_object_is_not_opened),
     };

@@ -151,9 +151,13 @@ static void scores_come_back_in_the_order_of_rows(void **state)
         "p3 no",
         "\n\nHuman: many\n\nAssistant: b",
     };
+    struct rmj_eval_input inputs[RMJ_COUNT(texts)] = {0};
+    for (size_t i = 0; i < RMJ_COUNT(texts); i++) {
+        inputs[i].text = texts[i];
+    }
     float alone[RMJ_COUNT(texts)];
     struct rmj_error err = {0};
-    if (rmj_eval_score_texts(model, texts, RMJ_COUNT(texts), pool, alone, &err) != RMJ_OK) {
+    if (rmj_eval_score_inputs(model, inputs, RMJ_COUNT(texts), pool, alone, &err) != RMJ_OK) {
         fail_msg("%s", err.message);
     }
     const float packed[] = {rows->rows[7]->scores[0], rows->rows[7]->scores[1], rows->rows[7]->scores[2],
@@ -272,21 +276,26 @@ static void check_exported(const char *name, unsigned spare)
     struct rmj_error err = {0};
     assert_int_equal(rmj_model_config_read(&config, exported, &err), RMJ_OK);
     assert_int_equal(rmj_tokenizer_open(&tokenizer, exported, &err), RMJ_OK);
-    assert_int_equal(rmj_renderer_init(&renderer, tokenizer, exported, &config, &err), RMJ_OK);
+    struct rmj_renderer_options options = {.tokenizer = tokenizer, .config = &config, .directory = exported};
+    assert_int_equal(rmj_renderer_init(&renderer, &options, &err), RMJ_OK);
     assert_int_equal(renderer.pad, FIXTURE_VOCABULARY); // the row that was added, now the model's own
     assert_int_equal(renderer.vocabulary_grows, 0);
     rmj_renderer_deinit(&renderer);
     rmj_tokenizer_close(tokenizer);
-    Rmjob__V1__JobSpec *spec = fixture_spec(exported, heldout);
+    char *again = fixture_write_text(directory, "again.jsonl", "{\"chosen\":\"yes\",\"rejected\":\"no\"}\n");
+    Rmjob__V1__JobSpec *spec = fixture_spec(exported, again);
     spec->train->has_head_init = 1;
     spec->train->head_init = RMJOB__V1__HEAD_INIT__base;
     Rmjob__V1__ValidateResponse *reply = NULL;
     assert_int_equal(rmj_check_spec(spec, &reply, &err), RMJ_OK);
     for (size_t i = 0; i < reply->n_findings; i++) {
-        assert_true(reply->findings[i]->warning);
+        if (!reply->findings[i]->warning) {
+            fail_msg("%s", reply->findings[i]->message);
+        }
     }
     rmjob__v1__validate_response__free_unpacked(reply, NULL);
     fixture_spec_free(spec);
+    free(again);
     free(exported);
 }
 

@@ -150,9 +150,9 @@ void bench_open(struct bench *b, const struct bench_options *o)
     *b = (struct bench){0};
     must(rmj_model_config_read(&b->config, o->directory, &err), &err);
     uint32_t vocabulary = b->config.vocabulary_size + o->vocabulary_extra;
-    must(rmj_layout_create(&b->layout, &b->config, vocabulary, &err), &err);
+    must(rmj_layout_create_lora(&b->layout, &b->config, vocabulary, &o->lora, &err), &err);
     must(rmj_pool_create(&b->pool, o->thread_count, NULL, &err), &err);
-    b->w = aligned_alloc(64, b->layout->element_count * sizeof(float));
+    b->w = aligned_alloc(64, b->layout->weight_count * sizeof(float));
     b->m = calloc(b->layout->element_count, sizeof(float));
     b->v = calloc(b->layout->element_count, sizeof(float));
     must(rmj_weights_load(&(struct rmj_weights_options){.directory = o->directory,

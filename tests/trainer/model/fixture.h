@@ -55,6 +55,7 @@ struct bench_options {
     const char *directory;
     enum rmj_head_init head_init;
     uint32_t row_count, thread_count, packs_per_step_bound, vocabulary_extra;
+    struct rmj_lora lora; // rank 0: none
 };
 void bench_open(struct bench *bench, const struct bench_options *options);
 void bench_close(struct bench *bench);

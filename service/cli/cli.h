@@ -29,7 +29,7 @@ struct rmj_cli {
     // by verb
     int wait, follow;
     const char *spec, *policy, *key, *failures, *scores, *reason, *request_id, *rank, *name;
-    const char *batch, *expected, *tolerance;
+    const char *batch, *expected, *tolerance, *rows;
     int all;
     long ranks_max, ranks_min, limit, threads;
     const char *positional[RMJ_CLI_POSITIONAL_MAX];
@@ -139,5 +139,6 @@ enum rmj_status rmj_cmd_pull(struct rmj_cli *cli, struct rmj_error *err);
 enum rmj_status rmj_cmd_verify(struct rmj_cli *cli, struct rmj_error *err);
 enum rmj_status rmj_cmd_doctor(struct rmj_cli *cli, struct rmj_error *err);
 enum rmj_status rmj_cmd_model_verify(struct rmj_cli *cli, struct rmj_error *err);
+enum rmj_status rmj_cmd_data_show(struct rmj_cli *cli, struct rmj_error *err);
 
 #endif

@@ -1,4 +1,5 @@
-// Verbs that need the trainer's code run in its program, rmjob-rank, which is installed beside this one: model verify.
+// Verbs that need the trainer's code run in its program, rmjob-rank, which is installed beside this one: model verify,
+// data show.
 // Its output, its messages and its exit code are this command's own. One posix_spawn and one wait.
 #include <errno.h>
 #include <poll.h>
@@ -14,6 +15,7 @@
 #include "service/cli/cli.h"
 
 #define ARGUMENTS_MAX 24
+#define SPEC_SIZE_MAX ((size_t)16 << 20)
 
 extern char **environ;
 
@@ -162,4 +164,57 @@ enum rmj_status rmj_cmd_model_verify(struct rmj_cli *cli, struct rmj_error *err)
     add_value(&arguments, "--threads", cli->threads > 0 ? threads : NULL);
     add_switch(&arguments, "--all", cli->all);
     return run_local(cli, &arguments, err);
+}
+
+// The spec with its local paths made absolute, in a temporary file; free() *path after unlinking it.
+static enum rmj_status write_spec(const Rmjob__V1__JobSpec *spec, char **path, struct rmj_error *err)
+{
+    const char *folder = getenv("TMPDIR");
+    struct rmj_buf text;
+    rmj_buf_init(&text, SPEC_SIZE_MAX);
+    rmj_json_print(&spec->base, 0, &text);
+    *path = rmj_fs_join(folder == NULL || *folder == '\0' ? "/tmp" : folder, "rmjob-spec-XXXXXX");
+    int fd = mkstemp(*path);
+    enum rmj_status status = rmj_buf_check(&text, err);
+    if (fd < 0) {
+        status = rmj_fail_errno(err, RMJ_IO, "cannot make %s; set TMPDIR to a folder that can be written", *path);
+        free(*path);
+        *path = NULL;
+    } else if (status == RMJ_OK && write(fd, text.bytes, text.size) != (ssize_t)text.size) {
+        status = rmj_fail_errno(err, RMJ_IO, "cannot write %s", *path);
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    rmj_buf_deinit(&text);
+    return status;
+}
+
+enum rmj_status rmj_cmd_data_show(struct rmj_cli *cli, struct rmj_error *err)
+{
+    struct rmj_text_result *positions = rmj_text_result_create();
+    Rmjob__V1__JobSpec *spec = NULL;
+    char *path = NULL;
+    struct arguments arguments = {0};
+    enum rmj_status status = RMJ_OK;
+    if (cli->rows == NULL) {
+        status = rmj_fail(err, RMJ_INVALID, "--rows is missing; usage: rmjob data show SPEC --rows 17");
+        goto out;
+    }
+    RMJ_GO(rmj_cli_read_spec(cli->positional[0], &spec, positions, err));
+    RMJ_GO(write_spec(spec, &path, err));
+    add(&arguments, "data-show");
+    add_value(&arguments, "--spec", path);
+    add_value(&arguments, "--rows", cli->rows);
+    status = run_local(cli, &arguments, err);
+out:
+    if (path != NULL) {
+        unlink(path);
+        free(path);
+    }
+    if (spec != NULL) {
+        rmjob__v1__job_spec__free_unpacked(spec, NULL);
+    }
+    rmj_text_result_destroy(positions);
+    return status;
 }

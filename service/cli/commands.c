@@ -48,6 +48,8 @@ const struct rmj_command rmj_commands[] = {
     {"model verify", "DIR", 1, 1, "batch expected tolerance threads all", rmj_cmd_model_verify,
      "compare a model's numbers with another program's; exits 6 when they differ",
      "rmjob model verify . --batch batch.json --expected expected.safetensors"},
+    {"data show", "SPEC", 1, 1, "rows", rmj_cmd_data_show,
+     "print rows of a spec's data as the model sees them, token by token", "rmjob data show job.yaml --rows 17"},
     {"doctor", "", 0, 0, "", rmj_cmd_doctor, "check this machine and the service, and say the mend", "rmjob doctor"},
 };
 const size_t rmj_command_count = RMJ_COUNT(rmj_commands);
@@ -82,6 +84,7 @@ const struct rmj_flag rmj_flags[] = {
      0},
     {"threads", "N", "threads (default: one a core); the result does not depend on it", 0},
     {"all", NULL, "print every comparison, not only the worst of each group", 0},
+    {"rows", "LIST", "rows of the first training file, or of a named one: 17, or 3-5,heldout.jsonl:9", 0},
     {"key", "FILE", "public key (PEM); default: the key pinned from the service", 0},
 };
 const size_t rmj_flag_count = RMJ_COUNT(rmj_flags);
@@ -234,6 +237,7 @@ static enum rmj_status set_flag(struct rmj_cli *cli, const char *name, const cha
         {"batch", &cli->batch},
         {"expected", &cli->expected},
         {"tolerance", &cli->tolerance},
+        {"rows", &cli->rows},
     };
     const struct {
         const char *name;

@@ -16,6 +16,8 @@ static const char usage[] =
     "       rmjob-rank score DIRECTORY                            score JSON lines from stdin\n"
     "       rmjob-rank model-verify DIRECTORY --batch FILE --expected FILE [flags]\n"
     "                                                             for `rmjob model verify`\n"
+    "       rmjob-rank data-show --spec FILE.json --rows LIST [flags]\n"
+    "                                                             for `rmjob data show`\n"
     "the rank's token is taken from RMJOB_RANK_TOKEN\n";
 
 static const char *flag(int argc, char **argv, const char *name)
@@ -76,6 +78,9 @@ int main(int argc, char **argv)
     }
     if (strcmp(mode, "model-verify") == 0) {
         return rmj_verb_model_verify(argc, argv);
+    }
+    if (strcmp(mode, "data-show") == 0) {
+        return rmj_verb_data_show(argc, argv);
     }
     struct rmj_supervisor_options options = {server, job, flag(argc, argv, "--rank-uid")};
     if (server == NULL || job == NULL || options.rank_uid == NULL) {

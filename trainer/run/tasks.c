@@ -27,7 +27,7 @@ static int fail(const struct rmj_error *err)
     return err->status == RMJ_OK ? RMJ_RANK_INTERNAL : rmj_status_exit_code(err->status);
 }
 
-static enum rmj_status read_spec(const char *file, ProtobufCMessage **spec, struct rmj_error *err)
+enum rmj_status rmj_task_read_spec(const char *file, ProtobufCMessage **spec, struct rmj_error *err)
 {
     struct rmj_buf text;
     rmj_buf_init(&text, SPEC_BYTES_MAX);
@@ -50,7 +50,7 @@ int rmj_task_check(const char *spec_file)
     struct rmj_buf out;
     int code = RMJ_RANK_FINISHED;
     rmj_buf_init(&out, REPLY_BYTES_MAX);
-    if (read_spec(spec_file, &spec, &err) != RMJ_OK ||
+    if (rmj_task_read_spec(spec_file, &spec, &err) != RMJ_OK ||
         rmj_check_spec((const Rmjob__V1__JobSpec *)spec, &reply, &err) != RMJ_OK) {
         code = fail(&err);
     } else {

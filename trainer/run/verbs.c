@@ -7,7 +7,9 @@
 #include <string.h>
 #include <sys/prctl.h>
 
+#include "trainer/data/show.h"
 #include "trainer/run/exit_codes.h"
+#include "trainer/run/tasks.h"
 #include "trainer/run/verify.h"
 
 #define THREADS_MAX 1024
@@ -102,6 +104,35 @@ int rmj_verb_model_verify(int argc, char **argv)
     }
     if (status == RMJ_OK) {
         status = rmj_verify(&options, stdout, &err);
+    }
+    return finish(status, &err);
+}
+
+int rmj_verb_data_show(int argc, char **argv)
+{
+    struct rmj_error err = {0};
+    struct rmj_data_show_options options = {0};
+    const char *spec_file = NULL;
+    ProtobufCMessage *spec = NULL;
+    const struct flag flags[] = {{"--spec", &spec_file, NULL},
+                                 {"--rows", &options.rows, NULL},
+                                 {"--json", NULL, &options.json},
+                                 {"--colour", NULL, &options.colour}};
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    setenv("RMJOB_LOG", "warn", 0);
+    enum rmj_status status = parse_flags(argc, argv, flags, RMJ_COUNT(flags), NULL, &err);
+    if (status == RMJ_OK && (spec_file == NULL || options.rows == NULL)) {
+        status = rmj_fail(&err, RMJ_INVALID, "data-show needs --spec FILE.json and --rows LIST");
+    }
+    if (status == RMJ_OK) {
+        status = rmj_task_read_spec(spec_file, &spec, &err);
+    }
+    if (status == RMJ_OK) {
+        options.spec = (const Rmjob__V1__JobSpec *)spec;
+        status = rmj_data_show(&options, stdout, &err);
+    }
+    if (spec != NULL) {
+        protobuf_c_message_free_unpacked(spec, NULL);
     }
     return finish(status, &err);
 }

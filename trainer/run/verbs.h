@@ -6,5 +6,7 @@
 // model-verify DIRECTORY --batch FILE --expected FILE [--tolerance X] [--threads N] [--all] [--json] [--colour]
 // Exit code: 0 equal, 6 not equal or a file that cannot be used, 2 usage.
 int rmj_verb_model_verify(int argc, char **argv);
+// data-show --spec FILE.json --rows LIST [--json] [--colour]
+int rmj_verb_data_show(int argc, char **argv);
 
 #endif

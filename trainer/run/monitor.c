@@ -8,15 +8,27 @@ enum rmj_status rmj_monitor_create(struct rmj_monitor *monitor, const struct rmj
 {
     *monitor = (struct rmj_monitor){
         .file_count = options->file_count, .step_count = options->step_count, .pair_count = options->pair_count};
+    uint32_t sources = rmj_stream_source_count(options->file_count);
     uint32_t *files = malloc(options->pair_count * sizeof *files);
-    if (files == NULL) {
+    uint16_t *blocks = malloc(options->pair_count * sizeof *blocks);
+    uint64_t *rows = calloc(sources, sizeof *rows);
+    monitor->files = files;
+    monitor->blocks = blocks;
+    monitor->source_rows = rows;
+    if (files == NULL || blocks == NULL || rows == NULL) {
+        rmj_monitor_destroy(monitor);
         return rmj_fail(err, RMJ_NO_MEMORY, "no memory for the sources of %llu pairs",
                         (unsigned long long)options->pair_count);
     }
     for (uint64_t i = 0; i < options->pair_count; i++) {
+        uint32_t source = rmj_stream_source(options->file_count, options->places[i].file);
         files[i] = options->places[i].file;
+        rows[source] = options->places[i].row > rows[source] ? options->places[i].row : rows[source];
     }
-    monitor->files = files;
+    for (uint64_t i = 0; i < options->pair_count; i++) {
+        uint32_t source = rmj_stream_source(options->file_count, options->places[i].file);
+        blocks[i] = (uint16_t)(source * RMJ_STREAM_BLOCKS + rmj_stream_block(options->places[i].row, rows[source]));
+    }
     enum rmj_status status = rmj_scan_create(&monitor->scan, options, err);
     if (status != RMJ_OK) {
         rmj_monitor_destroy(monitor);
@@ -63,13 +75,15 @@ void rmj_monitor_destroy(struct rmj_monitor *monitor)
 {
     rmj_scan_destroy(monitor->scan);
     free((void *)(uintptr_t)monitor->files);
+    free((void *)(uintptr_t)monitor->blocks);
+    free((void *)(uintptr_t)monitor->source_rows);
     *monitor = (struct rmj_monitor){0};
 }
 
 size_t rmj_monitor_state_bytes(const struct rmj_monitor *monitor)
 {
     return sizeof(struct rmj_monitor_state) + rmj_scan_state_bytes(monitor->scan) +
-           rmj_stream_bytes(monitor->file_count);
+           rmj_stream_bytes(monitor->file_count) + rmj_stream_blocks_bytes(monitor->file_count);
 }
 
 void *rmj_monitor_scan_state(struct rmj_monitor_state *state)
@@ -82,14 +96,25 @@ struct rmj_stream_cell *rmj_monitor_cells(const struct rmj_monitor *monitor, str
     return (struct rmj_stream_cell *)(void *)((char *)(state + 1) + rmj_scan_state_bytes(monitor->scan));
 }
 
+struct rmj_stream_block *rmj_monitor_blocks(const struct rmj_monitor *monitor, struct rmj_monitor_state *state)
+{
+    return (struct rmj_stream_block *)(void *)((char *)rmj_monitor_cells(monitor, state) +
+                                               rmj_stream_bytes(monitor->file_count));
+}
+
 static void take_pairs(const struct rmj_monitor *monitor, struct rmj_monitor_state *state,
                        const struct rmj_monitor_step *step)
 {
     struct rmj_stream_cell *cells = rmj_monitor_cells(monitor, state);
+    struct rmj_stream_block *blocks = rmj_monitor_blocks(monitor, state);
     uint32_t window = rmj_stream_window(step->step, monitor->step_count);
     for (uint64_t i = step->first_pair; i < step->first_pair + step->pair_count; i++) {
         uint32_t source = rmj_stream_source(monitor->file_count, monitor->files[i]);
         rmj_stream_take(&cells[(size_t)source * RMJ_STREAM_WINDOWS + window], step->margins[i]);
+        if (window > 0) { // a model learns its direction in the first
+            blocks[monitor->blocks[i]].pairs++;
+            blocks[monitor->blocks[i]].right_twice += step->margins[i] > 0 ? 2 : step->margins[i] == 0 ? 1 : 0;
+        }
     }
     if (step->first_pair >= monitor->pair_count / 2) {
         rmj_signal_take(&state->signal, step->margins + step->first_pair, step->pair_count);
@@ -117,6 +142,19 @@ static int source_falls(const struct rmj_monitor *monitor, struct rmj_monitor_st
     return 1;
 }
 
+static int range_disagrees(const struct rmj_monitor *monitor, struct rmj_monitor_state *state, uint32_t step)
+{
+    struct rmj_stream_range range;
+    if (!ends_window(monitor, step) ||
+        !rmj_stream_range(rmj_monitor_blocks(monitor, state), rmj_stream_source_count(monitor->file_count), &range)) {
+        return 0;
+    }
+    state->fall_source = range.source;
+    state->fall_split = range.first;
+    state->fall_end = range.end;
+    return 1;
+}
+
 void rmj_monitor_step(const struct rmj_monitor *monitor, struct rmj_monitor_state *state,
                       const struct rmj_monitor_step *step)
 {
@@ -130,6 +168,8 @@ void rmj_monitor_step(const struct rmj_monitor *monitor, struct rmj_monitor_stat
     if (run >= 0) {
         state->alarm = RMJ_ALARM_DISAGREEMENT;
         state->alarm_run = (uint32_t)run;
+    } else if (range_disagrees(monitor, state, step->step)) {
+        state->alarm = RMJ_ALARM_RANGE;
     } else if (source_falls(monitor, state, step->step)) {
         state->alarm = RMJ_ALARM_SOURCE;
     } else if (fall) {

@@ -20,23 +20,26 @@ enum rmj_alarm {
     RMJ_ALARM_DISAGREEMENT, // rows score the other way round than the rest
     RMJ_ALARM_SOURCE,       // a source's accuracy fell; the others', if any, did or did not
     RMJ_ALARM_NO_SIGNAL,    // at the end: right no more often than chance
+    RMJ_ALARM_RANGE,        // a range of rows is right less often than chance, all others more often
 };
 
-// Followed in memory and in the store by the scan's part and the stream's cells.
+// Followed in memory and in the store by the scan's part, the stream's cells and its blocks.
 struct rmj_monitor_state {
     struct rmj_watch watch;
     struct rmj_signal signal;
     uint32_t alarm;     // enum rmj_alarm
     uint32_t alarm_run; // of the scan, for a disagreement
     uint32_t alarm_step;
-    uint32_t fall_source, fall_split, fall_end, fall_others_hold;
+    uint32_t fall_source, fall_split, fall_end, fall_others_hold; // RMJ_ALARM_RANGE: source, first block, end
     uint32_t unused;
 };
 _Static_assert(sizeof(struct rmj_monitor_state) == 64 + 16 + 32, "state layout is stored");
 
 struct rmj_monitor {
     struct rmj_scan *scan;
-    const uint32_t *files; // [pair_count] in the order of training
+    const uint32_t *files;       // [pair_count] in the order of training
+    const uint16_t *blocks;      // [pair_count] of its source: number over all
+    const uint64_t *source_rows; // last row of each source
     uint32_t file_count, step_count;
     uint64_t pair_count;
 };
@@ -51,6 +54,7 @@ void rmj_monitor_destroy(struct rmj_monitor *monitor);
 size_t rmj_monitor_state_bytes(const struct rmj_monitor *monitor); // a multiple of 8; begins as zeros, aligned to 8
 void *rmj_monitor_scan_state(struct rmj_monitor_state *state);
 struct rmj_stream_cell *rmj_monitor_cells(const struct rmj_monitor *monitor, struct rmj_monitor_state *state);
+struct rmj_stream_block *rmj_monitor_blocks(const struct rmj_monitor *monitor, struct rmj_monitor_state *state);
 
 struct rmj_monitor_step {
     uint32_t step; // from 1

@@ -11,6 +11,9 @@
 #define PAIRS_MIN 128u
 // The others hold when they fell by less than half as much.
 #define OTHERS_SHARE 0.5
+// Rows the other way round: so far under a half, while the others are so far over it.
+#define RANGE_ERRORS 5.0
+#define RANGE_OTHERS_ERRORS 3.0
 #define Z95 1.959963984540054
 
 static const struct rmj_stream_cell *cell_of(const struct rmj_stream_cell *cells, uint32_t source, uint32_t window)
@@ -158,4 +161,54 @@ int rmj_stream_falls(const struct rmj_stream_cell *cells, uint32_t source_count,
         fall->others_hold = others_hold(cells, source_count, fall);
     }
     return fall->errors > 0;
+}
+
+size_t rmj_stream_blocks_bytes(uint32_t file_count)
+{
+    return rmj_stream_source_count(file_count) * RMJ_STREAM_BLOCKS * sizeof(struct rmj_stream_block);
+}
+
+uint32_t rmj_stream_block(uint64_t row, uint64_t row_count)
+{
+    return row > row_count ? RMJ_STREAM_BLOCKS - 1 : (uint32_t)((row - 1) * RMJ_STREAM_BLOCKS / row_count);
+}
+
+// Standard errors over a half; under it they are negative.
+static double errors_of(uint64_t pairs, uint64_t right_twice)
+{
+    double n = (double)pairs;
+    return pairs == 0 ? 0 : ((double)right_twice - n) / sqrt(n);
+}
+
+int rmj_stream_range(const struct rmj_stream_block *blocks, uint32_t source_count, struct rmj_stream_range *range)
+{
+    struct rmj_stream_block all = {0};
+    *range = (struct rmj_stream_range){0};
+    for (uint32_t i = 0; i < source_count * RMJ_STREAM_BLOCKS; i++) {
+        all.pairs += blocks[i].pairs;
+        all.right_twice += blocks[i].right_twice;
+    }
+    for (uint32_t i = 0; i < source_count * RMJ_STREAM_BLOCKS; i++) {
+        uint32_t source = i / RMJ_STREAM_BLOCKS, first = i % RMJ_STREAM_BLOCKS;
+        struct rmj_stream_block run = {0};
+        for (uint32_t last = first; last < RMJ_STREAM_BLOCKS; last++) {
+            run.pairs += blocks[source * RMJ_STREAM_BLOCKS + last].pairs;
+            run.right_twice += blocks[source * RMJ_STREAM_BLOCKS + last].right_twice;
+            uint64_t pairs = all.pairs - run.pairs, right_twice = all.right_twice - run.right_twice;
+            double errors = -errors_of(run.pairs, run.right_twice);
+            if (run.pairs < PAIRS_MIN || errors < RANGE_ERRORS || errors <= range->errors ||
+                errors_of(pairs, right_twice) < RANGE_OTHERS_ERRORS) {
+                continue;
+            }
+            *range = (struct rmj_stream_range){.source = source,
+                                               .first = first,
+                                               .end = last + 1,
+                                               .errors = errors,
+                                               .pairs = run.pairs,
+                                               .other_pairs = pairs,
+                                               .accuracy = (double)run.right_twice / 2 / (double)run.pairs,
+                                               .other_accuracy = (double)right_twice / 2 / (double)pairs};
+        }
+    }
+    return range->errors > 0;
 }

@@ -50,4 +50,23 @@ struct rmj_stream_fall {
 int rmj_stream_falls(const struct rmj_stream_cell *cells, uint32_t source_count, uint32_t end,
                      struct rmj_stream_fall *fall);
 
+// The same pairs by place: each source's rows in RMJ_STREAM_BLOCKS ranges of equal length.
+#define RMJ_STREAM_BLOCKS 16u
+struct rmj_stream_block {
+    uint64_t pairs, right_twice;
+};
+size_t rmj_stream_blocks_bytes(uint32_t file_count); // [source_count][RMJ_STREAM_BLOCKS], zeros at first
+uint32_t rmj_stream_block(uint64_t row, uint64_t row_count);
+
+struct rmj_stream_range {
+    uint32_t source, first, end; // blocks
+    double errors;               // standard errors under a half
+    uint64_t pairs, other_pairs;
+    double accuracy, other_accuracy;
+};
+// 1 when some run of blocks is right less often than chance by five standard errors while all other rows are right more
+// often, by three: swapped sides. Labels that are right cannot be that wrong, whatever their noise; a model that has
+// learnt nothing, or leans one way everywhere, has no others that contradict. The most significant run is given.
+int rmj_stream_range(const struct rmj_stream_block *blocks, uint32_t source_count, struct rmj_stream_range *range);
+
 #endif

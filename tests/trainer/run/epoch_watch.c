@@ -69,7 +69,7 @@ static int watch_step(void *context, const struct epoch_step *epoch)
 
 int main(int argc, char **argv)
 {
-    static const char *const names[] = {"none", "fall", "disagreement", "source", "no-signal"};
+    static const char *const names[] = {"none", "fall", "disagreement", "source", "no-signal", "range"};
     struct rmj_error err = {0};
     struct rmj_buf text;
     ProtobufCMessage *spec = NULL;

@@ -130,6 +130,44 @@ static void estimates_add_up_and_hold_the_truth(void **state)
     assert_in_range(outside, 25, 75); // 5 % are meant to
 }
 
+// Alarms of 3,000 epochs whose pairs are right with one chance, 0.1 less among the first 300 (a head that leans).
+static uint32_t range_alarms(double right, double swapped_right, struct rmj_stream_range *range)
+{
+    uint32_t alarms = 0;
+    for (uint64_t seed = 0; seed < 3000; seed++) {
+        struct rmj_stream_block blocks[2 * RMJ_STREAM_BLOCKS] = {{0}};
+        struct rmj_rng rng;
+        rmj_rng_init(&rng, seed, 2);
+        int found = 0;
+        for (uint32_t i = 0; i < 3000 && !found; i++) {
+            uint32_t block = (uint32_t)(rmj_rng_uniform(&rng) * 2 * RMJ_STREAM_BLOCKS);
+            double chance = block >= 20 && block < 26 ? swapped_right : right;
+            blocks[block].pairs++;
+            blocks[block].right_twice += rmj_rng_uniform(&rng) < chance - (i < 300 ? 0.1 : 0) ? 2 : 0;
+            found = i % 187 == 186 && rmj_stream_range(blocks, 2, range);
+        }
+        alarms += (uint32_t)found;
+    }
+    return alarms;
+}
+
+static void rows_the_other_way_round_are_found_and_nothing_else(void **state)
+{
+    (void)state;
+    static const double healthy[] = {0.42, 0.5, 0.55, 0.6, 0.75, 0.95};
+    struct rmj_stream_range range;
+    for (size_t i = 0; i < RMJ_COUNT(healthy); i++) {
+        uint32_t alarms = range_alarms(healthy[i], healthy[i], &range);
+        printf("accuracy %.2f: %u alarms in 3000 epochs\n", healthy[i], alarms);
+        assert_int_equal(alarms, 0);
+    }
+    assert_int_equal(range_alarms(0.75, 0.25, &range), 3000);
+    assert_int_equal(range.source, 1);
+    assert_in_range(range.first, 3, 5); // blocks 20 to 25 are 4 to 9 of the second source
+    assert_in_range(range.end, 9, 11);
+    assert_int_equal(range_alarms(0.75, 0.5, &range), 0); // noise is no swap
+}
+
 static void windows_cover_every_step_once(void **state)
 {
     (void)state;
@@ -154,6 +192,7 @@ int main(void)
         cmocka_unit_test(a_source_that_falls_while_others_hold_is_named),
         cmocka_unit_test(a_trend_downwards_is_seen_and_nobody_holds),
         cmocka_unit_test(estimates_add_up_and_hold_the_truth),
+        cmocka_unit_test(rows_the_other_way_round_are_found_and_nothing_else),
         cmocka_unit_test(windows_cover_every_step_once),
     };
     return cmocka_run_group_tests_name("stream", tests, NULL, NULL);

@@ -179,7 +179,7 @@ def service(environment=None, keep=False, arguments=()):
         raise failure
 
 
-def published(one, name="e2e-rm", version=1):
+def published(one, name="e2e-rm", version=1, weights_name="model.safetensors"):
     """Digest of the published weights and the version's record, read from the store as anybody could."""
     path = one.state / "artifacts" / "models" / name / f"{version}.json"
     check(path.exists(), f"{path} is not there")
@@ -188,8 +188,8 @@ def published(one, name="e2e-rm", version=1):
     for file in record["files"]:
         digest = hashlib.sha256((folder / file["path"]).read_bytes()).hexdigest()
         check(digest == file["sha256"], f"{file['path']} does not match its digest")
-    weights = [f for f in record["files"] if f["path"] == "model.safetensors"]
-    check(len(weights) == 1, "no model.safetensors in the artifact")
+    weights = [f for f in record["files"] if f["path"] == weights_name]
+    check(len(weights) == 1, f"no {weights_name} in the artifact")
     return weights[0]["sha256"], record
 
 

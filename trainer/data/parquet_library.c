@@ -118,9 +118,8 @@ static enum rmj_status load(struct rmj_error *err)
     for (size_t i = 0; i < RMJ_COUNT(functions); i++) {
         void *function = dlsym(library, functions[i].symbol);
         if (function == NULL) {
-            status =
-                rmj_fail(err, RMJ_INVALID, "%s has no %s: it is of another version; run scripts/parquet",
-                         path, functions[i].symbol);
+            status = rmj_fail(err, RMJ_INVALID, "%s has no %s: it is of another version; run scripts/parquet", path,
+                              functions[i].symbol);
             goto out;
         }
         memcpy((char *)&loaded + functions[i].offset, &function, sizeof function);

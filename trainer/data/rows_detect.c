@@ -60,6 +60,9 @@ enum rmj_status rmj_row_detect(struct rmj_row_columns *columns, const struct rmj
         json_t *value;
         RMJ_TRY(rmj_row_columns_need(columns, RMJ_COLUMN_CHOSEN, &value, err));
         return rmj_row_columns_need(columns, RMJ_COLUMN_REJECTED, &value, err);
+    } else if (!json_is_string(chosen) && !json_is_array(chosen) && !json_is_object(chosen)) {
+        return rmj_fail(err, RMJ_DATA, "%s is %s; it must be text or a list of messages",
+                        columns->names[RMJ_COLUMN_CHOSEN], rmj_json_type_name(chosen));
     } else if (!json_is_string(chosen)) {
         int from = is_from_message(conversations) || is_from_message(prompt) || is_from_message(chosen);
         *form = from ? RMJOB__V1__DATA_FORM__sharegpt : RMJOB__V1__DATA_FORM__messages;

@@ -45,7 +45,8 @@ static void write_benchmark(void)
     for (int i = 0; i < 40; i++) {
         rmj_buf_printf(&out, "{\"prompt\":\"p%d\",\"chosen\":\" yes %d\",\"rejected\":\" no\"}\n", i, i);
     }
-    rmj_buf_printf(&out, "{\"chosen\":\"%0800d\",\"rejected\":\"short\"}\n", 0); // over the model's 512 positions
+    rmj_buf_printf(&out, "{\"prompt\":\"\",\"chosen\":\"%0800d\",\"rejected\":\"short\"}\n",
+                   0); // over the model's 512 positions
     heldout = fixture_write(directory, "heldout.jsonl", out.bytes, out.size);
     rmj_buf_deinit(&out);
 }

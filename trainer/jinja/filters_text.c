@@ -153,9 +153,8 @@ static struct jinja_value run_wordcount(struct jinja_state *state, struct jinja_
 
 static struct jinja_value run_truncate(struct jinja_state *state, struct jinja_call *call)
 {
-    const struct jinja_string *text = jinja_need_text(state, call->self, "truncate");
     struct jinja_value *given = call->given; // length, killwords, end, leeway
-    int64_t length = given[0].kind == JINJA_MISSING ? 255 : jinja_need_int(state, given[0], "truncate");
+    int64_t length = given[0].kind == JINJA_MISSING ? 255 : jinja_need_int(state, given[0], "truncate"), has;
     const struct jinja_string *end = given[2].kind == JINJA_MISSING ? jinja_text_borrow(state, "...", 3).string
                                                                     : jinja_need_text(state, given[2], "truncate");
     int64_t leeway =
@@ -163,9 +162,10 @@ static struct jinja_value run_truncate(struct jinja_state *state, struct jinja_c
     if (length < (int64_t)end->length || leeway < 0) {
         jinja_fail(state, "truncate needs a length of at least its end and a leeway of at least 0");
     }
-    if ((int64_t)text->length <= length + leeway) {
-        return call->self;
+    if (length > INT32_MAX || leeway > INT32_MAX || (jinja_length(state, call->self, &has) && has <= length + leeway)) {
+        return call->self; // whatever it is
     }
+    const struct jinja_string *text = jinja_need_text(state, call->self, "truncate");
     size_t size = jinja_utf8_offset(text, (size_t)length - end->length);
     if (!jinja_is_true(state, given[1])) {
         const char *blank = size ? memrchr(text->bytes, ' ', size) : NULL;

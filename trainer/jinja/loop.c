@@ -51,7 +51,11 @@ int jinja_loop_next(struct jinja_render *render, struct jinja_loop *loop, struct
 
 static int peek(struct jinja_render *render, struct jinja_loop *loop)
 {
-    return loop->after.kind != JINJA_MISSING || read_ahead(render, loop, &loop->after);
+    struct jinja_value item;
+    if (loop->after.kind == JINJA_MISSING && read_ahead(render, loop, &item)) {
+        loop->after = item;
+    }
+    return loop->after.kind != JINJA_MISSING;
 }
 
 int64_t jinja_loop_length(struct jinja_render *render, struct jinja_loop *loop)

@@ -279,7 +279,7 @@ broken_template("template that raises", "{{ raise_exception('not today') }}", "t
 broken_template("template that begins twice", "{{ bos_token }}{{ bos_token }}{{ messages[0]['content'] }}", "begins twice", "train.jsonl:1")
 broken_template("template that renders nothing", "{% if false %}x{% endif %}", "no tokens")
 broken_template("template that never ends", "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}",
-                "train.jsonl:1")
+                "chat_template.jinja:1", "does not end")
 
 
 def broken_template_file(name, content, code, *fragments):

@@ -53,7 +53,11 @@ def encode(program, model, conversations):
     done = subprocess.run([program, "encode", model], input=lines, capture_output=True, text=True)
     if done.returncode != 0:
         raise RuntimeError(done.stderr.strip())
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    for line in lines:
+        if "error" in line:
+            raise RuntimeError(line["error"])
+    return lines
 
 
 def compare_ids(model, template, ours):

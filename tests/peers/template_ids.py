@@ -19,8 +19,8 @@ import tokenizer_packages
 
 SKIP = 77
 DATE = "2024-07-26"
-HH_ROWS = 200
-DPO_ROWS = 150
+HH_ROWS = 60
+DPO_ROWS = 60
 
 TOOL = {"type": "function", "function": {
     "name": "weather", "description": "Says the weather <of a place> & more.",

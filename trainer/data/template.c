@@ -7,6 +7,8 @@
 #include "trainer/data/template_internal.h"
 #include "trainer/jinja/jinja.h"
 
+#define TRIAL_STEPS 1000000u
+
 const char *rmj_default_chat_template(void)
 {
     return "{{ bos_token }}{% for message in messages %}"
@@ -97,6 +99,28 @@ static enum rmj_status compile(struct rmj_renderer *renderer, const struct rmj_r
     return rmj_jinja_compile(&renderer->jinja, name, renderer->template_text, strlen(renderer->template_text), err);
 }
 
+// A template that goes round for ever is found with two short messages, before every row would do the same. Whatever
+// else it says of them does not count: they may not be to its taste.
+static enum rmj_status try_template(const struct rmj_renderer *renderer, struct rmj_error *err)
+{
+    struct rmj_buf text;
+    struct rmj_error own = {0};
+    rmj_buf_init(&text, RMJ_JINJA_OUTPUT_SIZE_MAX);
+    json_t *variables = json_copy(renderer->variables);
+    json_object_set_new(variables, "tools", json_null());
+    json_object_set_new(
+        variables, "messages",
+        json_pack("[{s:s,s:s},{s:s,s:s}]", "role", "user", "content", "hi", "role", "assistant", "content", "hello"));
+    struct rmj_jinja_input input = {.variables = variables, .step_count_max = TRIAL_STEPS};
+    enum rmj_status status = rmj_jinja_render(renderer->jinja, &input, &text, NULL, NULL, &own);
+    int endless = status != RMJ_OK && strstr(own.message, "gave up after") != NULL;
+    json_decref(variables);
+    rmj_buf_deinit(&text);
+    return endless
+               ? rmj_fail(err, RMJ_DATA, "%s for a conversation of two words: the template does not end", own.message)
+               : RMJ_OK;
+}
+
 enum rmj_status rmj_renderer_init(struct rmj_renderer *renderer, const struct rmj_renderer_options *options,
                                   struct rmj_error *err)
 {
@@ -108,6 +132,10 @@ enum rmj_status rmj_renderer_init(struct rmj_renderer *renderer, const struct rm
     if (status == RMJ_OK) {
         fault(options, "base_model");
         status = rmj_renderer_read_tokens(renderer, options, err);
+    }
+    if (status == RMJ_OK) {
+        fault(options, renderer->template_origin == RMJ_TEMPLATE_SPEC ? "data.chat_template" : "base_model");
+        status = try_template(renderer, err);
     }
     if (status != RMJ_OK) {
         rmj_renderer_deinit(renderer);

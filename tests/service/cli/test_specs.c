@@ -68,8 +68,8 @@ static void check_path_field(const char *path, const ProtobufCFieldDescriptor *f
     if (is_path < 0) {
         fail_msg("the command line does not know whether %s is a path", path);
     }
-    // A repeated string could not be made absolute: there is none, and this says so when one comes.
-    assert_true(field->label != PROTOBUF_C_LABEL_REPEATED);
+    // A repeated string could not be made absolute: no path is one, and this says so when one comes.
+    assert_true(field->label != PROTOBUF_C_LABEL_REPEATED || !is_path);
     strings_seen++;
     paths_seen += (size_t)is_path;
 }

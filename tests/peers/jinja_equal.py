@@ -66,7 +66,7 @@ def run_ours(program, cases):
 
 
 def byte_spans(text, spans):
-    """Code points to bytes; transformers counts what was yielded so far, which is the whole text for blocks at the top."""
+    """Clipped. Code points to bytes; transformers counts what was yielded so far, which is the whole text for blocks at the top."""
     return [[len(text[:a].encode()), len(text[:b].encode())] for a, b in spans]
 
 

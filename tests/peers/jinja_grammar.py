@@ -40,6 +40,10 @@ class Grammar:
         return self.random.choice(["0", "1", "2", "-1", "1.5", "7", "''", "'ab'", "\"it's\"", "'é'", "true", "false", "none", "[]", "{}",
                                    "(1,)", "'%s'", "'a\\nb'", "1e3", "()"])
 
+    def key(self):
+        """One that can be a key: the public engine refuses a constant that cannot, even where nothing reads it."""
+        return self.random.choice(["0", "1", "1.0", "'ab'", "'k'", "''", "true", "none", "(1,)", "'é'", "a", "s", "n"])
+
     def expression(self, depth=3):
         if depth == 0 or self.random.random() < 0.2:
             return self.name() if self.random.random() < 0.7 else self.literal()
@@ -67,7 +71,7 @@ class Grammar:
         if kind == 12:
             return "[%s]" % ", ".join(deeper() for _ in range(self.random.randrange(4)))
         if kind == 13:
-            return "{%s}" % ", ".join("%s: %s" % (self.literal(), deeper()) for _ in range(self.random.randrange(3)))
+            return "{%s}" % ", ".join("%s: %s" % (self.key(), deeper()) for _ in range(self.random.randrange(3)))
         if kind == 14:
             return "%s(%s)" % (self.random.choice(["not ", "-", "range", "dict", "f", "g"]), deeper())
         return "(%s, %s)" % (deeper(), deeper())

@@ -301,9 +301,10 @@ struct jinja_value jinja_percent(struct jinja_state *state, const struct jinja_s
         jinja_put(&writer, at, (size_t)(stop - at));
         at = percent ? put_conversion(&writer, percent + 1, end, &values) : end;
     }
-    int is_left = source.kind == JINJA_TUPLE
-                      ? values.position < source.list->count
-                      : source.kind != JINJA_DICT && source.kind != JINJA_LIST && !values.is_used;
+    // What Python can subscript counts as a mapping, which need not be used up.
+    int is_mapping = source.kind == JINJA_DICT || source.kind == JINJA_LIST || source.kind == JINJA_RANGE ||
+                     source.kind == JINJA_UNDEFINED;
+    int is_left = source.kind == JINJA_TUPLE ? values.position < source.list->count : !is_mapping && !values.is_used;
     if (is_left) {
         jinja_fail(state, "not all arguments converted during string formatting");
     }

@@ -207,7 +207,11 @@ static enum rmj_status copy_spans(const struct jinja_render *render, struct rmj_
         return rmj_fail(err, RMJ_NO_MEMORY, "%s: out of memory", render->state.name);
     }
     for (size_t i = 0; i < render->span_count; i++) {
-        (*spans)[i] = render->spans[i];
+        struct rmj_jinja_span span = render->spans[i];
+        size_t size = render->target->size - render->output_start; // a block in a text that was dropped has no place
+        span.begin = span.begin < size ? span.begin : size;
+        span.end = span.end < size ? span.end : size;
+        (*spans)[i] = span;
     }
     return RMJ_OK;
 }

@@ -28,7 +28,7 @@ int rmj_jinja_uses_date(const struct rmj_jinja *jinja);
 // 1 when a free variable of this name is read anywhere ("tools", "date_string", "documents", ...).
 int rmj_jinja_reads(const struct rmj_jinja *jinja, const char *variable);
 
-// Byte range of the output that stood between {% generation %} and {% endgeneration %}.
+// Byte range of the text that this rendering appended, which stood between {% generation %} and {% endgeneration %}.
 struct rmj_jinja_span {
     size_t begin, end;
 };

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """A LoRA job: one digest under ranks, kills and a resume from a checkpoint, merged and as an adapter; what is frozen is the base
-model's, checkpoints hold what is trained alone, and a spec that cannot be done is refused at submit.
+model's, pages hold what is trained alone, and a spec that cannot be done is refused at submit.
 
   lora.py [--only NAME]
 """
@@ -77,11 +77,13 @@ def pull(one, name="e2e-rm@candidate"):
     target = one.directory / "pulled"
     answer = one.cli("pull", name, target)
     check(answer.returncode == 0, f"pull failed: {answer.stderr}")
+    answer = one.cli("verify", target)
+    check(answer.returncode == 0, f"what was pulled does not verify: {answer.stderr}")
     return target
 
 
 def look_merged(example):
-    """Frozen tensors are the base model's bytes, targeted ones are not; the checkpoints hold adapters and head alone."""
+    """Frozen tensors are the base model's bytes, targeted ones are not; pages hold adapters and head alone."""
     def look(one, job):
         pulled = pull(one)
         ours, base = tensors(pulled / "model.safetensors"), tensors(example / "base-model" / "model.safetensors")
@@ -93,9 +95,8 @@ def look_merged(example):
             # The embedding may have grown by the pad token's row.
             check(name in ours and ours[name][0][1:] == shape[1:], f"{name} is missing or has another shape")
             check((ours[name][1][:len(data)] != data) == changed, f"{name} is {'still' if changed else 'not'} the base model's")
-        pages = [p.stat().st_size for p in one.state.rglob("*") if p.is_file() and "/pages/" in str(p)]
-        whole = sum(len(data) for _, data in ours.values())
-        check(pages and max(pages) < whole / 2, f"a page of {max(pages, default=0)} bytes for a model of {whole}")
+        pages = int(one.report(job)["plan"]["pages"])
+        check(pages == 3, f"{pages} pages for two layers' adapters and the head: something frozen is among them")
     return look
 
 

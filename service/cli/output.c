@@ -108,8 +108,8 @@ void rmj_cli_print_progress(const Rmjob__V1__Job *job, struct rmj_buf *out)
     const Rmjob__V1__Progress *p = job->progress;
     rmj_buf_printf(out, "%s %s", job->id, rmj_cli_state_name(job->state));
     if (p != NULL && job->state == RMJOB__V1__JOB_STATE__PREPARING && p->has_prepared_rows) {
-        rmj_buf_printf(out, "  read %llu rows, file %u of %u\n", (unsigned long long)p->prepared_rows,
-                       p->prepared_file, p->prepared_files);
+        rmj_buf_printf(out, "  read %llu rows, file %u of %u\n", (unsigned long long)p->prepared_rows, p->prepared_file,
+                       p->prepared_files);
         return;
     }
     if (p == NULL || p->steps == 0) {

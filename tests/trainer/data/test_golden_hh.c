@@ -40,8 +40,8 @@ static int set_up(void **state)
     spec->data->has_order = 1;
     spec->data->order = RMJOB__V1__DATA_ORDER__as_given;
     int good = golden != NULL && rmj_store_open(&store, root, 1, NULL, &err) == RMJ_OK &&
-               rmj_prepare(spec, store, "", &(struct rmj_prepare_options){0}, &result, &err) == RMJ_OK && result->plan != NULL &&
-               rmj_plan_open(&plan, store, "", result->plan->digest, &err) == RMJ_OK;
+               rmj_prepare(spec, store, "", &(struct rmj_prepare_options){0}, &result, &err) == RMJ_OK &&
+               result->plan != NULL && rmj_plan_open(&plan, store, "", result->plan->digest, &err) == RMJ_OK;
     if (!good) {
         fprintf(stderr, "%s\n", err.message);
     }

@@ -51,7 +51,8 @@ static Rmjob__V1__PreparedRequest *prepare(const Rmjob__V1__JobSpec *spec, size_
 {
     Rmjob__V1__PreparedRequest *result = NULL;
     struct rmj_error err = {0};
-    if (rmj_prepare(spec, store, "job", &(struct rmj_prepare_options){.thread_count = threads}, &result, &err) != RMJ_OK) {
+    if (rmj_prepare(spec, store, "job", &(struct rmj_prepare_options){.thread_count = threads}, &result, &err) !=
+        RMJ_OK) {
         fail_msg("%s", err.message);
     }
     assert_int_equal(result->plan == NULL, fixture_error_count(result->findings, result->n_findings) > 0);

@@ -48,7 +48,8 @@ static void make_plan(struct epoch *e, const Rmjob__V1__JobSpec *spec, const cha
     struct rmj_store *store;
     Rmjob__V1__PreparedRequest *result;
     must(rmj_store_open(&store, directory, 1, NULL, &err), &err);
-    must(rmj_prepare(spec, store, "epoch", &(struct rmj_prepare_options){.thread_count = threads}, &result, &err), &err);
+    must(rmj_prepare(spec, store, "epoch", &(struct rmj_prepare_options){.thread_count = threads}, &result, &err),
+         &err);
     for (size_t i = 0; i < result->n_findings; i++) {
         fprintf(stderr, "%s: %s\n", result->findings[i]->field, result->findings[i]->message);
     }

@@ -164,7 +164,8 @@ static void job_open(struct job *job, const char *name, uint32_t wanted, uint32_
     snprintf(job->address, sizeof job->address, "unix:%s/%s.sock", world.directory, name);
     snprintf(job->once, sizeof job->once, "%s/%s-once", world.directory, name);
     if (rmj_store_open(&store, job->checkpoints, 1, NULL, &err) != RMJ_OK ||
-        rmj_prepare(world.spec, store, job->uid, &(struct rmj_prepare_options){0}, &prepared, &err) != RMJ_OK || prepared->plan == NULL) {
+        rmj_prepare(world.spec, store, job->uid, &(struct rmj_prepare_options){0}, &prepared, &err) != RMJ_OK ||
+        prepared->plan == NULL) {
         for (size_t i = 0; prepared != NULL && i < prepared->n_findings; i++) {
             fprintf(stderr, "%s: %s\n", prepared->findings[i]->field, prepared->findings[i]->message);
         }

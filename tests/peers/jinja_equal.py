@@ -23,7 +23,7 @@ import jinja_grammar
 SKIP = 77
 DATE = (2024, 7, 26)
 # What ours does not do, and says so.
-BOUNDS = re.compile(r"not supported|out of range|steps$|nested more than|cannot be printed|bytes of memory")
+BOUNDS = re.compile(r"not supported|out of range|steps$|nested more than|cannot be (printed|iterated)|bytes of memory")
 
 
 def skip(why):
@@ -87,7 +87,8 @@ def judge(template, variables, ours):
         return "bound" if BOUNDS.search(error) else "public gives %r, ours fails: %s" % (text[:300], error)
     if ours["text"] != text:
         return "public %r\n    ours   %r" % (text[:600], ours["text"][:600])
-    if ours["spans"] != byte_spans(text, spans):
+    # A recursive loop is one piece to the public engine, which places all blocks in it at its start.
+    if ours["spans"] != byte_spans(text, spans) and "recursive" not in template:
         return "spans: public %r, ours %r" % (byte_spans(text, spans), ours["spans"])
     return "same"
 

@@ -151,7 +151,8 @@ static int compare_texts(const struct jinja_string *a, const struct jinja_string
 {
     size_t size = a->size < b->size ? a->size : b->size;
     int order = size ? memcmp(a->bytes, b->bytes, size) : 0; // UTF-8 sorts as its code points do
-    return order ? order : a->size < b->size ? -1 : a->size > b->size;
+    order = order ? order : a->size < b->size ? -1 : a->size > b->size;
+    return order < 0 ? -1 : order > 0;
 }
 
 int jinja_compare(struct jinja_state *state, struct jinja_value a, struct jinja_value b, const char *operator_text)

@@ -165,16 +165,22 @@ static int at_index(struct jinja_state *state, struct jinja_value owner, int64_t
     return 1;
 }
 
-static int is_hashable(struct jinja_value key)
+static int is_hashable(struct jinja_state *state, struct jinja_value key)
 {
-    return key.kind != JINJA_LIST && key.kind != JINJA_DICT && key.kind != JINJA_VIEW;
+    int is_all = key.kind != JINJA_LIST && key.kind != JINJA_DICT && key.kind != JINJA_VIEW;
+    jinja_enter(state);
+    for (size_t i = 0; key.kind == JINJA_TUPLE && i < key.list->count && is_all; i++) {
+        is_all = is_hashable(state, key.list->items[i]);
+    }
+    jinja_exit(state);
+    return is_all;
 }
 
 struct jinja_value jinja_item(struct jinja_state *state, struct jinja_value owner, struct jinja_value key)
 {
     struct jinja_value value;
     jinja_need_defined(state, owner);
-    if (owner.kind == JINJA_DICT && is_hashable(key) && jinja_dict_get(state, owner.dict, key, &value)) {
+    if (owner.kind == JINJA_DICT && is_hashable(state, key) && jinja_dict_get(state, owner.dict, key, &value)) {
         return value;
     }
     if (jinja_is_integral(key) && at_index(state, owner, jinja_integer_of(key), &value)) {

@@ -73,6 +73,13 @@ static void values_print_as_python_prints_them(void **state)
            "{\"a\": 1, \"b\": {\"c\": [1, null, true, 1.5]}}|[\n 3,\n 1,\n 2\n]|\"<\xC3\xA9>\"");
 }
 
+static void texts_are_ordered_by_their_characters(void **state)
+{
+    (void)state;
+    expect("{% for c in 'abcdez' %}{{ 'b' < c }}{{ ['b', c] | max }} {% endfor %}",
+           "Falseb Falseb Truec Trued Truee Truez ");
+}
+
 static void text_is_counted_and_cut_in_characters(void **state)
 {
     (void)state;
@@ -285,6 +292,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(values_print_as_python_prints_them),
+        cmocka_unit_test(texts_are_ordered_by_their_characters),
         cmocka_unit_test(text_is_counted_and_cut_in_characters),
         cmocka_unit_test(white_space_around_tags_goes_as_in_the_fields_settings),
         cmocka_unit_test(loops_know_where_they_are),

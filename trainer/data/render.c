@@ -283,8 +283,9 @@ static enum rmj_status make_variables(const struct rmj_renderer *renderer, json_
                                       json_t *kwargs, json_t **variables, struct rmj_error *err)
 {
     size_t i;
-    json_t *message, *normalized = json_array();
+    json_t *message, *normalized;
     RMJ_TRY(check_kwargs(kwargs, err));
+    normalized = json_array();
     RMJ_ASSERT(normalized != NULL);
     json_array_foreach(messages, i, message)
     {

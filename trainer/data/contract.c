@@ -320,6 +320,15 @@ static enum rmj_status accept(struct rmj_contract *contract, const struct rmj_ex
     };
     RMJ_TRY(rmj_spool_add(contract->options.spool, &pair, key, contract->tokens, err));
     RMJ_TRY(rmj_seen_add(&contract->seen, contract->options.spool, key, err));
+    if (contract->options.study != NULL) {
+        RMJ_TRY(rmj_study_take(contract->options.study,
+                               &(struct rmj_study_pair){.sketch = &example->sketch,
+                                                        .path = contract->file_name,
+                                                        .row = example->row,
+                                                        .chosen_tokens = (uint32_t)chosen,
+                                                        .rejected_tokens = (uint32_t)rejected},
+                               err));
+    }
     count_accepted(contract, &pair);
     look_for_benchmark(contract, example);
     return RMJ_OK;

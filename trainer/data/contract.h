@@ -25,6 +25,7 @@ struct rmj_contract_options {
     int refuse_duplicates;
     const struct rmj_benchmark *benchmark; // NULL: contamination is not looked for
     struct rmj_spool *spool;               // where accepted pairs go; the caller's
+    struct rmj_study *study;               // gets every accepted pair; NULL for none
 };
 
 // Sums behind the report's means. Kept in the journal as they are.

@@ -11,6 +11,7 @@
 
 struct worker {
     struct rmj_row row;
+    struct rmj_buf chosen_answer, rejected_answer;
     struct rmj_render_memory memory;
 };
 
@@ -18,6 +19,7 @@ struct side {
     struct rmj_tokens tokens;
     uint32_t special_count;
     int empty;
+    struct rmj_sketch sketch; // of a rejected side, with the chosen one
 };
 
 struct slot {
@@ -26,6 +28,7 @@ struct slot {
     struct side chosen;
     struct side *rejected; // [rejected_room]
     uint32_t rejected_room;
+    struct rmj_buf prompt;
     struct rmj_example example; // what all pairs of the row share
 };
 
@@ -65,6 +68,24 @@ static void make_sides(struct slot *slot, uint32_t count)
     }
 }
 
+// What the study looks at: the texts of a pair without what both sides share.
+static void sketch_row(const struct batch *batch, struct slot *slot, struct worker *worker)
+{
+    const struct rmj_row *row = &worker->row;
+    rmj_row_answer(row, &row->chosen, &worker->chosen_answer);
+    for (uint32_t i = 0; i < row->rejected_count; i++) {
+        rmj_row_answer(row, &row->rejected[i], &worker->rejected_answer);
+        rmj_sketch_make(&slot->rejected[i].sketch,
+                        &(struct rmj_sketch_texts){.prompt = rmj_buf_text(&row->prompt),
+                                                   .prompt_size = row->prompt.size,
+                                                   .chosen = rmj_buf_text(&worker->chosen_answer),
+                                                   .chosen_size = worker->chosen_answer.size,
+                                                   .rejected = rmj_buf_text(&worker->rejected_answer),
+                                                   .rejected_size = worker->rejected_answer.size,
+                                                   .study = batch->options->study});
+    }
+}
+
 static enum rmj_status encode_row(struct batch *batch, struct slot *slot, struct worker *worker)
 {
     struct rmj_example *example = &slot->example;
@@ -83,6 +104,14 @@ static enum rmj_status encode_row(struct batch *batch, struct slot *slot, struct
     example->margin = row->margin;
     example->has_margin = row->has_margin;
     example->has_prompt_key = rmj_prompt_key(rmj_buf_text(&row->prompt), row->prompt.size, example->prompt_key);
+    if (batch->options->study != NULL) {
+        sketch_row(batch, slot, worker);
+    }
+    if (batch->options->keep_prompts) {
+        rmj_buf_clear(&slot->prompt);
+        rmj_buf_append(&slot->prompt, row->prompt.bytes, row->prompt.size);
+        example->prompt = &slot->prompt;
+    }
     return RMJ_OK;
 }
 
@@ -108,6 +137,7 @@ static enum rmj_status hand_over(struct slot *slot, rmj_example_fn each, void *c
         if (pair.status == RMJ_OK) {
             pair.chosen = slot->chosen.tokens;
             pair.rejected = slot->rejected[i].tokens;
+            pair.sketch = slot->rejected[i].sketch;
             pair.special_count = slot->chosen.special_count + slot->rejected[i].special_count;
             pair.empty_side = slot->chosen.empty || slot->rejected[i].empty;
         }
@@ -158,10 +188,13 @@ static struct batch *batch_create(const struct rmj_examples_options *options)
     RMJ_ASSERT(batch->workers != NULL);
     for (size_t i = 0; i < threads; i++) {
         rmj_row_init(&batch->workers[i].row);
+        rmj_buf_init(&batch->workers[i].chosen_answer, 2 * RMJ_LINE_SIZE_MAX);
+        rmj_buf_init(&batch->workers[i].rejected_answer, 2 * RMJ_LINE_SIZE_MAX);
         rmj_render_memory_init(&batch->workers[i].memory);
     }
     for (size_t i = 0; i < BATCH_ROWS; i++) {
         rmj_buf_init(&batch->slots[i].line, RMJ_LINE_SIZE_MAX);
+        rmj_buf_init(&batch->slots[i].prompt, 2 * RMJ_LINE_SIZE_MAX);
     }
     return batch;
 }
@@ -170,11 +203,14 @@ static void batch_destroy(struct batch *batch)
 {
     for (size_t i = 0; i < rmj_pool_thread_count(batch->options->pool); i++) {
         rmj_row_deinit(&batch->workers[i].row);
+        rmj_buf_deinit(&batch->workers[i].chosen_answer);
+        rmj_buf_deinit(&batch->workers[i].rejected_answer);
         rmj_render_memory_deinit(&batch->workers[i].memory);
     }
     for (size_t i = 0; i < BATCH_ROWS; i++) {
         struct slot *slot = &batch->slots[i];
         rmj_buf_deinit(&slot->line);
+        rmj_buf_deinit(&slot->prompt);
         rmj_tokens_deinit(&slot->chosen.tokens);
         for (uint32_t j = 0; j < slot->rejected_room; j++) {
             rmj_tokens_deinit(&slot->rejected[j].tokens);

@@ -9,6 +9,7 @@
 #include "base/status.h"
 #include "storage/digest.h"
 #include "trainer/data/rows.h"
+#include "trainer/data/study.h"
 #include "trainer/data/template.h"
 
 // One pair: of a row with several rejected sides, one of its pairs; in their order, right after each other. Everything
@@ -26,6 +27,8 @@ struct rmj_example {
     uint32_t special_count; // special tokens inside what both sides hold
     int has_prompt_key;
     uint8_t prompt_key[RMJ_PROMPT_KEY_SIZE];
+    struct rmj_sketch sketch;     // with options.study
+    const struct rmj_buf *prompt; // with options.keep_prompts
 };
 
 struct rmj_examples_options {
@@ -34,8 +37,10 @@ struct rmj_examples_options {
     struct rmj_row_format format; // how rows are read
     const struct rmj_renderer *renderer;
     struct rmj_pool *pool;
-    uint64_t row_limit; // stop after this row; 0: read all
-    uint64_t skip_rows; // so many at the start are read for the digest and not handed over
+    uint64_t row_limit;            // stop after this row; 0: read all
+    uint64_t skip_rows;            // so many at the start are read for the digest and not handed over
+    const struct rmj_study *study; // sketches are made against its references; NULL: none are made
+    int keep_prompts;
 };
 
 typedef enum rmj_status (*rmj_example_fn)(void *context, const struct rmj_example *example, struct rmj_error *err);

@@ -152,6 +152,9 @@ static enum rmj_status write_now(const struct rmj_journal *journal, const struct
     memcpy(bytes, &head, sizeof head);
     // What the journal speaks of must be on disk before the journal is.
     enum rmj_status status = rmj_spool_sync(contract->options.spool, err);
+    if (status == RMJ_OK && contract->options.study != NULL) {
+        status = rmj_study_sync(contract->options.study, err);
+    }
     if (status == RMJ_OK) {
         status = rmj_fs_write(path, bytes, sizeof head + size, 0600, err);
     }

@@ -53,8 +53,8 @@ static int header_holds(const struct rmj_plan_header *header)
            header->row_count <= RMJ_PLAN_ROW_COUNT_MAX && header->row_count % RMJ_PACK_ROW_MULTIPLE == 0 && bound > 0 &&
            (bound & (bound - 1)) == 0 && bound <= RMJ_PLAN_PACKS_PER_STEP_MAX && header->pack_count_max <= bound &&
            (bound == 1 || header->pack_count_max > bound / 2) && header->vocabulary_size > 0 &&
-           header->vocabulary_size < INT32_MAX && header->file_count > 0 && header->attention_divisor > 0 &&
-           header->vocabulary_grows <= 1 &&
+           header->vocabulary_size <= RMJ_PLAN_VOCABULARY_SIZE_MAX && header->file_count > 0 &&
+           header->attention_divisor > 0 && header->vocabulary_grows <= 1 &&
            (header->vocabulary_grows ? header->pad_token == (int32_t)header->vocabulary_size
                                      : header->pad_token >= 0 && header->pad_token < (int32_t)header->vocabulary_size);
 }

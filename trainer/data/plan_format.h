@@ -27,6 +27,7 @@
 #define RMJ_PLAN_OBJECT_SIZE_MAX ((size_t)16 << 30)
 #define RMJ_PLAN_SECTION_SIZE_MAX ((uint64_t)32 << 30)
 #define RMJ_PLAN_ROW_COUNT_MAX (1u << 22)
+#define RMJ_PLAN_VOCABULARY_SIZE_MAX (1u << 22) // as of config.json: every step's index is as long
 #define RMJ_PLAN_PACKS_PER_STEP_MAX 2048u
 #define RMJ_PLAN_STEP_ROWS_CAP 16384u
 

@@ -116,7 +116,9 @@ enum rmj_status rmj_prepare_read_file(const struct rmj_prepare_read *read, struc
                                                .renderer = read->renderer,
                                                .pool = read->pool,
                                                .row_limit = read->row_limit,
-                                               .skip_rows = read->skip_rows};
+                                               .skip_rows = read->skip_rows,
+                                               .study = read->study,
+                                               .keep_prompts = read->keep_prompts};
         status = rmj_examples_read(&options, read->each, read->context, read->digest, &own);
     }
     rmj_sources_release(sources, read->index);
@@ -151,6 +153,7 @@ struct preparation {
     struct rmj_prepare_progress progress;
     struct rmj_journal journal;
     struct rmj_spool *spool;
+    struct rmj_study *study;
     uint64_t last_row; // of the file that is being read
     struct rmj_plan_header header;
     struct rmj_inputs inputs;
@@ -230,7 +233,99 @@ static enum rmj_status take_row(void *context, const struct rmj_example *example
     return rmj_contract_take(&preparation->contract, example, err);
 }
 
-// The spool and the journal; where a killed preparation was, when there was one.
+enum rmj_status rmj_prepare_check_heldout(void *context, const struct rmj_example *example, struct rmj_error *err)
+{
+    struct rmj_prepare_heldout *heldout = context;
+    heldout->rows++;
+    if (example->status == RMJ_OK) {
+        return RMJ_OK;
+    }
+    enum rmj_status status = rmj_findings_take(heldout->findings, heldout->field, RMJ_EXIT_DATA, &example->err);
+    if (status != RMJ_OK && err != NULL) {
+        *err = example->err;
+    }
+    return status;
+}
+
+// Held-out rows are checked, and their prompts are what training rows must not hold.
+struct heldout {
+    struct rmj_prepare_heldout check;
+    struct rmj_study *study;
+    const char *name;
+};
+
+static enum rmj_status take_heldout(void *context, const struct rmj_example *example, struct rmj_error *err)
+{
+    struct heldout *heldout = context;
+    RMJ_TRY(rmj_prepare_check_heldout(&heldout->check, example, err));
+    if (example->status != RMJ_OK || example->prompt == NULL || example->rejected_index > 0) {
+        return RMJ_OK;
+    }
+    char id[512];
+    snprintf(id, sizeof id, "%.480s:%llu", heldout->name, (unsigned long long)example->row);
+    struct rmj_sketch_texts texts = {.prompt = rmj_buf_text(example->prompt), .prompt_size = example->prompt->size};
+    return rmj_study_add_reference(heldout->study, "heldout", id, &texts, err);
+}
+
+static enum rmj_status read_heldout(struct preparation *preparation, struct rmj_error *err)
+{
+    const Rmjob__V1__DataSpec *data = preparation->spec->data;
+    struct rmj_sources sources = {0};
+    struct rmj_sha256 sha;
+    struct rmj_digest digest = {0};
+    enum rmj_status status = RMJ_OK;
+    if (data == NULL || data->n_heldout == 0) {
+        return RMJ_OK;
+    }
+    rmj_sha256_init(&sha);
+    rmj_prepare_add_sources(&sources, data->heldout, data->n_heldout, "data.heldout", &preparation->findings);
+    for (size_t i = 0; i < sources.count; i++) {
+        struct heldout heldout = {.check = {.findings = &preparation->findings, .field = sources.files[i].field},
+                                  .study = preparation->study,
+                                  .name = sources.files[i].name};
+        RMJ_GO(rmj_prepare_read_file(&(struct rmj_prepare_read){.sources = &sources,
+                                                                .index = i,
+                                                                .renderer = &preparation->inputs.rendering.renderer,
+                                                                .pool = preparation->pool,
+                                                                .keep_prompts = 1,
+                                                                .each = take_heldout,
+                                                                .context = &heldout,
+                                                                .digest = &digest,
+                                                                .findings = &preparation->findings},
+                                     err));
+        rmj_sha256_update(&sha, digest.bytes, sizeof digest.bytes);
+    }
+out:
+    rmj_sha256_final(&sha, &digest);
+    if (status == RMJ_OK) {
+        preparation->summary->heldout_digest = hex_text(&digest);
+    }
+    rmj_sources_deinit(&sources);
+    return status;
+}
+
+// The study's references: prompts of the benchmark here, of held-out rows as they are read.
+static enum rmj_status begin_study(struct preparation *preparation, uint32_t resume_pair_count, struct rmj_error *err)
+{
+    struct rmj_study_options options = {.temporary_directory = preparation->options->directory,
+                                        .memory_bytes_max = preparation->options->study_bytes_max,
+                                        .resume_pair_count = resume_pair_count};
+    RMJ_TRY(rmj_study_create(&preparation->study, &options, err));
+    preparation->contract.options.study = preparation->study;
+    for (size_t i = 0; i < preparation->benchmark.count; i++) {
+        const struct rmj_benchmark_row *row = &preparation->benchmark.rows[i];
+        struct rmj_sketch_texts texts = {.prompt = row->prompt, .prompt_size = strlen(row->prompt)};
+        RMJ_TRY(rmj_study_add_reference(preparation->study, "rewardbench2", row->id, &texts, err));
+    }
+    return read_heldout(preparation, err);
+}
+
+static const char *source_name(const struct rmj_source_file *file)
+{
+    return file->label != NULL ? file->label : file->name;
+}
+
+// The spool, the study and the journal; where a killed preparation was, when there was one.
 static enum rmj_status begin_reading(struct preparation *preparation, const struct rmj_sources *sources,
                                      size_t *first_file, uint64_t *skip_rows, struct rmj_error *err)
 {
@@ -254,6 +349,10 @@ static enum rmj_status begin_reading(struct preparation *preparation, const stru
         if (*first_file < sources->count) {
             preparation->contract.file_field = sources->files[*first_file].field;
         }
+        RMJ_TRY(begin_study(preparation, rmj_spool_pair_count(preparation->spool), err));
+        for (size_t i = 0; i <= *first_file && i < sources->count; i++) {
+            RMJ_TRY(rmj_study_begin_source(preparation->study, source_name(&sources->files[i]), err));
+        }
         return RMJ_OK;
     }
     if (status != RMJ_NOT_FOUND) {
@@ -264,7 +363,7 @@ static enum rmj_status begin_reading(struct preparation *preparation, const stru
     }
     RMJ_TRY(rmj_spool_create(&preparation->spool, directory, err));
     preparation->contract.options.spool = preparation->spool;
-    return RMJ_OK;
+    return begin_study(preparation, 0, err);
 }
 
 static enum rmj_status read_train_file(struct preparation *preparation, struct rmj_sources *sources, size_t index,
@@ -276,6 +375,7 @@ static enum rmj_status read_train_file(struct preparation *preparation, struct r
     if (!begun) {
         rmj_contract_begin_file(&preparation->contract, file->name, file->field);
         rmj_prepare_name_file(preparation->contract.file, file);
+        RMJ_TRY(rmj_study_begin_source(preparation->study, source_name(file), err));
     }
     preparation->progress.file = index;
     preparation->last_row = skip_rows;
@@ -284,6 +384,7 @@ static enum rmj_status read_train_file(struct preparation *preparation, struct r
                                                              .renderer = &preparation->inputs.rendering.renderer,
                                                              .pool = preparation->pool,
                                                              .skip_rows = skip_rows,
+                                                             .study = preparation->study,
                                                              .each = take_row,
                                                              .context = preparation,
                                                              .digest = &digest,
@@ -332,6 +433,7 @@ static enum rmj_status read_train(struct preparation *preparation, struct rmj_er
         int begun = preparation->progress.resumed && i == first_file;
         RMJ_GO(read_train_file(preparation, &sources, i, begun ? skip_rows : 0, begun, err));
     }
+    RMJ_GO(rmj_study_finish(preparation->study, preparation->contract.report, err));
     rmj_contract_finish(&preparation->contract);
     rmj_contract_check_duplicates(&preparation->contract);
     judge_count(preparation);
@@ -339,54 +441,6 @@ out:
     // Released last: findings were given the field names by then.
     rmj_sources_deinit(&sources);
     preparation->contract.file_field = NULL;
-    return status;
-}
-
-enum rmj_status rmj_prepare_check_heldout(void *context, const struct rmj_example *example, struct rmj_error *err)
-{
-    struct rmj_prepare_heldout *heldout = context;
-    heldout->rows++;
-    if (example->status == RMJ_OK) {
-        return RMJ_OK;
-    }
-    enum rmj_status status = rmj_findings_take(heldout->findings, heldout->field, RMJ_EXIT_DATA, &example->err);
-    if (status != RMJ_OK && err != NULL) {
-        *err = example->err;
-    }
-    return status;
-}
-
-static enum rmj_status read_heldout(struct preparation *preparation, struct rmj_error *err)
-{
-    const Rmjob__V1__DataSpec *data = preparation->spec->data;
-    struct rmj_sources sources = {0};
-    struct rmj_sha256 sha;
-    struct rmj_digest digest = {0};
-    enum rmj_status status = RMJ_OK;
-    if (data == NULL || data->n_heldout == 0) {
-        return RMJ_OK;
-    }
-    rmj_sha256_init(&sha);
-    rmj_prepare_add_sources(&sources, data->heldout, data->n_heldout, "data.heldout", &preparation->findings);
-    for (size_t i = 0; i < sources.count; i++) {
-        struct rmj_prepare_heldout heldout = {.findings = &preparation->findings, .field = sources.files[i].field};
-        RMJ_GO(rmj_prepare_read_file(&(struct rmj_prepare_read){.sources = &sources,
-                                                                .index = i,
-                                                                .renderer = &preparation->inputs.rendering.renderer,
-                                                                .pool = preparation->pool,
-                                                                .each = rmj_prepare_check_heldout,
-                                                                .context = &heldout,
-                                                                .digest = &digest,
-                                                                .findings = &preparation->findings},
-                                     err));
-        rmj_sha256_update(&sha, digest.bytes, sizeof digest.bytes);
-    }
-out:
-    rmj_sha256_final(&sha, &digest);
-    if (status == RMJ_OK) {
-        preparation->summary->heldout_digest = hex_text(&digest);
-    }
-    rmj_sources_deinit(&sources);
     return status;
 }
 
@@ -587,7 +641,6 @@ static enum rmj_status prepare(struct preparation *preparation, struct rmj_store
     RMJ_TRY(rmj_benchmark_check_rows(&preparation->benchmark, SIZE_MAX, &inputs->rendering.renderer,
                                      "evaluate.rewardbench2", &preparation->findings, err));
     RMJ_TRY(read_train(preparation, err));
-    RMJ_TRY(read_heldout(preparation, err));
     if (preparation->spool != NULL) {
         RMJ_TRY(rmj_lineage_check(preparation->spec->base_model, &preparation->contract, "pairs", err));
     }
@@ -630,6 +683,7 @@ out:
     }
     rmj_contract_deinit(&preparation.contract);
     rmj_spool_close(preparation.spool);
+    rmj_study_destroy(preparation.study);
     rmj_benchmark_deinit(&preparation.benchmark);
     rmj_findings_deinit(&preparation.findings);
     rmj_inputs_close(&preparation.inputs);

@@ -28,8 +28,9 @@ struct rmj_prepare_options {
     // Where accepted pairs and the plan lie until the plan is stored: about twice the size of its tokens. What a killed
     // preparation of the same work left there is gone on with. NULL: in memory.
     const char *directory;
-    size_t thread_count; // 0: resources.threads, else the machine's cores. The result does not depend on it.
-    int64_t journal_ms;  // how often the work so far is made safe; 0: every five seconds
+    size_t thread_count;    // 0: resources.threads, else the machine's cores. The result does not depend on it.
+    size_t study_bytes_max; // memory of the study of the set; 0: 128 MiB
+    int64_t journal_ms;     // how often the work so far is made safe; 0: every five seconds
     void (*progress)(void *context, const struct rmj_prepare_progress *progress); // between rows; may be NULL
     void *context;
 };

@@ -25,7 +25,9 @@ struct rmj_prepare_read {
     size_t index;
     const struct rmj_renderer *renderer;
     struct rmj_pool *pool;
-    uint64_t row_limit, skip_rows; // as of struct rmj_examples_options
+    uint64_t row_limit, skip_rows; // these and study, keep_prompts as of struct rmj_examples_options
+    const struct rmj_study *study;
+    int keep_prompts;
     rmj_example_fn each;
     void *context;
     struct rmj_digest *digest; // may be NULL

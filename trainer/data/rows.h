@@ -69,6 +69,10 @@ void rmj_row_format_settle(struct rmj_row_format *format, const char *line, size
 // Name of a row's form, for instance "text, prompt apart": a file keeps to the one of its first row.
 const char *rmj_row_form_name(Rmjob__V1__DataForm form, int prompt_apart);
 
+// Replaces `out` by what a side answers, without the prompt: the rest of a text, the last turn's text of a
+// conversation; nothing for token ids.
+void rmj_row_answer(const struct rmj_row *row, const struct rmj_row_side *side, struct rmj_buf *out);
+
 // Checks a line as every row of every file must be (UTF-8, no NUL, not empty) and reads the JSON object in it.
 RMJ_MUST_USE enum rmj_status rmj_row_json(json_t **object, const char *line, size_t size, int ended,
                                           struct rmj_error *err);

@@ -1,5 +1,5 @@
-// What a preparation costs: prints rows, pairs, seconds and the peak of resident memory as JSON.
-// usage: rmjob-prepare-cost SPEC.json DIRECTORY (for the spool and the store)
+// What a preparation costs, with a study held to 1 MiB: prints rows, pairs, seconds and the peak of resident memory as
+// JSON. usage: rmjob-prepare-cost SPEC.json DIRECTORY (for the spool and the store)
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -18,7 +18,8 @@ static enum rmj_status prepare(const Rmjob__V1__JobSpec *spec, const char *direc
     enum rmj_status status = RMJ_OK;
     RMJ_GO(rmj_fs_make_directories(work, 0700, err));
     RMJ_GO(rmj_store_open(&store, path, 1, NULL, err));
-    status = rmj_prepare(spec, store, "job", &(struct rmj_prepare_options){.directory = work}, result, err);
+    status = rmj_prepare(spec, store, "job",
+                         &(struct rmj_prepare_options){.directory = work, .study_bytes_max = 1 << 20}, result, err);
     rmj_store_close(store);
 out:
     free(path);

@@ -7,6 +7,7 @@ import json, pathlib, random, subprocess, sys, tempfile, os
 
 SOURCE = pathlib.Path(os.environ["RMJOB_SOURCE"])
 PROGRAM, PAIRS = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 20000
+STUDY_BYTES = 128 << 20  # what the study of a set may take; here it is held to 1 MiB, so that it does not grow
 WORDS = "the a of to and in is that it was for on with as his they be at one have this from or had by hot but some what there we can".split()
 
 
@@ -44,8 +45,8 @@ def main():
         small, _ = cost(directory, PAIRS)
         large, size = cost(directory, 4 * PAIRS)
     by_pair = (large["peak_bytes"] - small["peak_bytes"]) / (3 * PAIRS)
-    total = 10_000_000 * max(by_pair, 0)
-    print(f"{by_pair:.1f} bytes a pair: {total / 1e6:.0f} MB more at ten million; {size / large['seconds'] / 1e6:.1f} MB/s")
+    total = 10_000_000 * max(by_pair, 0) + STUDY_BYTES
+    print(f"{by_pair:.1f} bytes a pair: {total / 1e6:.0f} MB more at ten million, the study's 128 MiB included; {size / large['seconds'] / 1e6:.1f} MB/s")
     if total > 512e6 or large["pairs"] != 4 * PAIRS:
         sys.exit("over 512 MB at ten million pairs, or pairs were lost")
 

@@ -375,9 +375,9 @@ static void what_is_dropped_is_counted(void **state)
     assert_int_equal(result->plan->pairs, 5);
     assert_int_equal(report->n_files, 1);
     assert_int_equal(strlen(report->files[0]->sha256), 64);
-    static const char *const kinds[] = {"duplicate",       "identical_sides", "swapped",
-                                        "special_in_text", "over_length",     "empty_side"};
-    static const int rows[] = {2, 3, 5, 6, 7, 8};
+    static const char *const kinds[] = {"duplicate",   "identical_sides", "swapped",       "special_in_text",
+                                        "over_length", "empty_side",      "contradiction", "contradiction"};
+    static const int rows[] = {2, 3, 5, 6, 7, 8, 4, 5};
     assert_int_equal(report->n_issues, RMJ_COUNT(kinds));
     for (size_t i = 0; i < RMJ_COUNT(kinds); i++) {
         assert_string_equal(report->issues[i]->kind, kinds[i]);

@@ -29,7 +29,7 @@ struct rmj_cli {
     // by verb
     int wait, follow;
     const char *spec, *policy, *key, *failures, *scores, *reason, *request_id, *rank, *name;
-    const char *batch, *expected, *tolerance, *rows;
+    const char *batch, *expected, *tolerance, *rows, *html;
     int all;
     long ranks_max, ranks_min, limit, threads;
     const char *positional[RMJ_CLI_POSITIONAL_MAX];

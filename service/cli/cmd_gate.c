@@ -2,8 +2,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fs.h"
 #include "service/cli/cli.h"
 #include "service/gate/gate.h"
+#include "service/gate/page.h"
 
 #define SCORES_SIZE_MAX ((size_t)1 << 30)
 #define TEXT_SIZE_MAX ((size_t)64 << 20)
@@ -22,6 +24,19 @@ static void print_failures(const char *category, const Rmjob__V1__GetReportRespo
     if (response->n_failures > 0) {
         printf("  (right answers stand before the bar)\n");
     }
+}
+
+static enum rmj_status write_page(const Rmjob__V1__JobReport *report, const char *path, struct rmj_error *err)
+{
+    struct rmj_buf page;
+    rmj_buf_init(&page, TEXT_SIZE_MAX);
+    rmj_report_page(report, &page);
+    enum rmj_status status = rmj_buf_check(&page, err);
+    if (status == RMJ_OK) {
+        status = rmj_fs_write(path, rmj_buf_text(&page), page.size, 0644, err);
+    }
+    rmj_buf_deinit(&page);
+    return status == RMJ_OK ? RMJ_OK : rmj_context(err, "--html");
 }
 
 enum rmj_status rmj_cmd_report(struct rmj_cli *cli, struct rmj_error *err)
@@ -51,8 +66,12 @@ enum rmj_status rmj_cmd_report(struct rmj_cli *cli, struct rmj_error *err)
             print_failures(cli->failures, response);
         }
     }
+    enum rmj_status status = RMJ_OK;
+    if (cli->html != NULL && response->report != NULL) {
+        status = write_page(response->report, cli->html, err);
+    }
     protobuf_c_message_free_unpacked(reply, NULL);
-    return RMJ_OK;
+    return status;
 }
 
 static enum rmj_status read_report(const char *path, Rmjob__V1__EvalReport **report, struct rmj_error *err)

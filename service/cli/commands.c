@@ -29,8 +29,8 @@ const struct rmj_command rmj_commands[] = {
     {"cancel", "JOB", 1, 1, "reason", rmj_cmd_cancel, "stop a job; its checkpoints stay", "rmjob cancel rm-7f3a2"},
     {"resize", "JOB", 1, 1, "max-ranks min-ranks", rmj_cmd_resize,
      "change how many ranks a job runs on; the result does not depend on it", "rmjob resize rm-7f3a2 --max-ranks 4"},
-    {"report", "JOB", 1, 1, "failures", rmj_cmd_report, "print what was measured",
-     "rmjob report rm-7f3a2 --failures factuality"},
+    {"report", "JOB", 1, 1, "failures html", rmj_cmd_report, "print what was measured, or write it as a page",
+     "rmjob report rm-7f3a2 --html report.html"},
     {"gate", "REPORT", 1, 1, "spec policy name", rmj_cmd_gate,
      "decide over a report or a RewardBench 2 score file; exits 3 when it fails",
      "rmjob gate scores.json --spec job.yaml"},
@@ -72,6 +72,7 @@ const struct rmj_flag rmj_flags[] = {
     {"max-ranks", "N", "most ranks", 0},
     {"min-ranks", "N", "fewest ranks", 0},
     {"failures", "CATEGORY", "also list the rows of this category that earned no full credit", 0},
+    {"html", "FILE", "also write the report with its pictures as one page for a browser", 0},
     {"spec", "FILE", "thresholds from the gate section of this spec", 0},
     {"policy", "FILE", "floors from this policy", 0},
     {"name", "NAME", "name of the model in the table", 0},
@@ -237,6 +238,7 @@ static enum rmj_status set_flag(struct rmj_cli *cli, const char *name, const cha
         {"batch", &cli->batch},
         {"expected", &cli->expected},
         {"tolerance", &cli->tolerance},
+        {"html", &cli->html},
         {"rows", &cli->rows},
     };
     const struct {

@@ -8,6 +8,7 @@
 #define GREEN "\033[32m"
 #define BOLD "\033[1m"
 #define PLAIN "\033[0m"
+#define LANGUAGES_PRINTED 3u
 
 static const char *paint(int colour, const char *code)
 {
@@ -84,6 +85,44 @@ void rmj_gate_print(const Rmjob__V1__GateVerdict *verdict, const char *model, co
     }
 }
 
+static void print_overlap(const char *with, uint64_t pairs, uint64_t equal, struct rmj_buf *out)
+{
+    rmj_buf_printf(out, "; overlap with %s %llu (%llu by the whole prompt)", with, (unsigned long long)pairs,
+                   (unsigned long long)equal);
+}
+
+static void print_findings(const Rmjob__V1__DataReport *data, struct rmj_buf *out)
+{
+    rmj_buf_printf(out,
+                   "  near duplicates %llu (%.1f %%), contradictions %llu, swapped across sources %llu; the rule "
+                   "\"longer wins\" is right in %.1f %%",
+                   (unsigned long long)data->near_duplicates, 100 * data->near_duplicate_share,
+                   (unsigned long long)data->contradictions, (unsigned long long)data->swapped_across_sources,
+                   100 * data->length_rule_accuracy);
+    if (data->has_heldout_overlap) {
+        print_overlap("held-out rows", data->heldout_overlap, data->heldout_same_prompt, out);
+    }
+    if (data->has_benchmark_overlap) {
+        print_overlap("RewardBench 2", data->benchmark_overlap, data->benchmark_same_prompt, out);
+    }
+    if (data->has_lineage_overlap) {
+        rmj_buf_printf(out, "; in the base model's lineage %llu", (unsigned long long)data->lineage_overlap);
+    }
+    rmj_buf_puts(out, "\n");
+}
+
+static void print_source(const Rmjob__V1__DataSourceReport *source, struct rmj_buf *out)
+{
+    rmj_buf_printf(out, "  source %s: pairs %llu, chosen longer %.1f %%, length rule %.1f %%, near duplicates %llu; ",
+                   source->name, (unsigned long long)source->pairs, 100 * source->chosen_longer_share,
+                   100 * source->length_rule_accuracy, (unsigned long long)source->near_duplicates);
+    for (size_t i = 0; i < source->n_languages && i < LANGUAGES_PRINTED; i++) {
+        rmj_buf_printf(out, "%s%s %.1f %%", i > 0 ? ", " : "", source->languages[i]->language,
+                       source->pairs == 0 ? 0 : 100 * (double)source->languages[i]->pairs / (double)source->pairs);
+    }
+    rmj_buf_printf(out, "%s\n", source->n_languages > LANGUAGES_PRINTED ? ", ..." : "");
+}
+
 static void print_data(const Rmjob__V1__DataReport *data, struct rmj_buf *out)
 {
     rmj_buf_puts(out, "\ndata\n");
@@ -106,6 +145,12 @@ static void print_data(const Rmjob__V1__DataReport *data, struct rmj_buf *out)
         "prefix saves %.1f %%\n",
         data->mean_chosen_tokens, data->mean_rejected_tokens, data->longest_side_tokens,
         100 * data->chosen_longer_share, 100 * data->shared_token_share);
+    if (data->n_sources > 0) {
+        print_findings(data, out);
+        for (size_t i = 0; i < data->n_sources; i++) {
+            print_source(data->sources[i], out);
+        }
+    }
 }
 
 static void print_training(const Rmjob__V1__TrainingReport *training, struct rmj_buf *out)

@@ -7,6 +7,7 @@ if(NOT CMAKE_BUILD_TYPE)
   set(CMAKE_BUILD_TYPE RelWithDebInfo)
 endif()
 set(RMJOB_SANITIZE "" CACHE STRING "Sanitizers to build with: address,undefined or thread")
+option(RMJOB_FUZZ "Build tests/fuzz alone, with the libraries it needs; clang only" OFF)
 
 find_package(PkgConfig REQUIRED)
 find_package(Threads REQUIRED)
@@ -24,6 +25,10 @@ target_compile_options(rmjob_flags INTERFACE -Wall -Wextra -Wpedantic -Werror -W
 if(RMJOB_SANITIZE)
   target_compile_options(rmjob_flags INTERFACE -fsanitize=${RMJOB_SANITIZE} -fno-sanitize-recover=all)
   target_link_options(rmjob_flags INTERFACE -fsanitize=${RMJOB_SANITIZE})
+endif()
+if(RMJOB_FUZZ)
+  # The tree is written against gcc's warnings; clang's own are not held against it.
+  target_compile_options(rmjob_flags INTERFACE -fsanitize=fuzzer-no-link -w)
 endif()
 target_link_libraries(rmjob_flags INTERFACE Threads::Threads m)
 

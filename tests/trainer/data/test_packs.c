@@ -348,6 +348,28 @@ static void a_plan_whose_records_lie_is_refused(void **state)
     }
 }
 
+// Each step is indexed over the whole vocabulary; found by tests/fuzz/fuzz_plan.c as minutes for a few bytes.
+static void a_plan_of_a_vocabulary_that_no_model_has_is_refused(void **state)
+{
+    (void)state;
+    struct world world;
+    struct rmj_buf object;
+    struct rmj_plan *plan = NULL;
+    struct rmj_error err = {0};
+    struct rmj_plan_header header;
+    make_world(&world, 5, 20, 8, 30);
+    spool_world(&world, 20);
+    write_world(&world, &object);
+    memcpy(&header, object.bytes, sizeof header);
+    header.vocabulary_size = RMJ_PLAN_VOCABULARY_SIZE_MAX + 1;
+    header.pad_token = header.vocabulary_grows ? (int32_t)header.vocabulary_size : header.pad_token;
+    memcpy(object.bytes, &header, sizeof header);
+    assert_int_equal(rmj_plan_parse(&plan, object.bytes, object.size, &err), RMJ_CORRUPT);
+    rmj_plan_close(plan);
+    rmj_buf_deinit(&object);
+    free_world(&world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -358,6 +380,7 @@ int main(void)
         cmocka_unit_test(a_common_prefix_leaves_a_row_to_every_branch),
         cmocka_unit_test(a_damaged_plan_never_crashes),
         cmocka_unit_test(a_plan_whose_records_lie_is_refused),
+        cmocka_unit_test(a_plan_of_a_vocabulary_that_no_model_has_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -187,14 +187,14 @@ static int find_range(const Rmjob__V1__TrainingReport *training, int margin, str
                 continue;
             }
             if (!found) {
-                plane->first = point.step;
-                plane->last = point.step;
+                plane->first = window->first_step;
+                plane->last = window->last_step;
                 // Chance, or no margin, is always in the picture.
                 plane->low = plane->high = margin ? 0 : 0.5;
                 found = 1;
             }
-            plane->first = point.step < plane->first ? point.step : plane->first;
-            plane->last = point.step > plane->last ? point.step : plane->last;
+            plane->first = window->first_step < plane->first ? window->first_step : plane->first;
+            plane->last = window->last_step > plane->last ? window->last_step : plane->last;
             plane->low = point.low < plane->low ? point.low : plane->low;
             plane->high = point.high > plane->high ? point.high : plane->high;
         }
@@ -210,9 +210,8 @@ static void put_axes(struct rmj_buf *out, const struct plane *plane, int margin)
     int ticks = (int)clamp((plane->high - plane->low) / plane->tick + 0.5, 1, 10);
     for (int i = 0; i <= ticks; i++) {
         double value = plane->low + i * plane->tick, y = y_of(plane, value);
-        int middle = fabs(value - (margin ? 0 : 0.5)) < plane->tick / 4;
-        rmj_buf_printf(out, "<line class=\"%s\" x1=\"%.0f\" x2=\"%.0f\" y1=\"%.1f\" y2=\"%.1f\"/>",
-                       middle ? "mark" : "grid", LEFT, RIGHT, y, y);
+        rmj_buf_printf(out, "<line class=\"grid\" x1=\"%.0f\" x2=\"%.0f\" y1=\"%.1f\" y2=\"%.1f\"/>", LEFT, RIGHT, y,
+                       y);
         rmj_buf_printf(out, "<text class=\"e\" x=\"%.0f\" y=\"%.1f\">", LEFT - 5, y + 4);
         if (margin) {
             rmj_buf_printf(out, "%.*f",
@@ -226,7 +225,9 @@ static void put_axes(struct rmj_buf *out, const struct plane *plane, int margin)
         }
         rmj_buf_puts(out, "</text>");
     }
-    double y = plane->base + 16;
+    double y = y_of(plane, margin ? 0 : 0.5);
+    rmj_buf_printf(out, "<line class=\"mark\" x1=\"%.0f\" x2=\"%.0f\" y1=\"%.1f\" y2=\"%.1f\"/>", LEFT, RIGHT, y, y);
+    y = plane->base + 16;
     rmj_buf_printf(out, "<text x=\"%.0f\" y=\"%.0f\">step %.0f</text>", LEFT, y, plane->first);
     if (plane->last > plane->first) {
         rmj_buf_printf(out, "<text class=\"e\" x=\"%.0f\" y=\"%.0f\">step %.0f</text>", RIGHT, y, plane->last);

@@ -1,5 +1,5 @@
 """rmjob as a person, a script and a CI pipeline meet it: the real program against a real service."""
-import contextlib, fcntl, json, os, pathlib, pty, re, struct, subprocess, sys, tempfile, termios
+import contextlib, fcntl, html.parser, json, os, pathlib, pty, re, struct, subprocess, sys, tempfile, termios
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "e2e"))
 import harness
@@ -211,6 +211,45 @@ def json_of_every_verb(one, spec, example):
     return job
 
 
+class Page(html.parser.HTMLParser):
+    """Tags that a page may hold, each closed in its order; its texts."""
+    def __init__(self):
+        super().__init__()
+        self.open, self.tags, self.text = [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        check(tag not in ("script", "link", "img", "iframe", "object"), f"the page holds <{tag}>")
+        check(all(not name.startswith("on") and name not in ("src", "href") for name, _ in attributes), f"<{tag} {attributes}>")
+        self.tags.append(tag)
+        self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        self.open.pop()
+
+    def handle_endtag(self, tag):
+        check(self.open and self.open.pop() == tag, f"</{tag}> closes nothing")
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def the_report_is_a_page(one, job):
+    path = one.directory / "report.html"
+    done = run("report", job, "--html", path, state=one.state)
+    check(done.returncode == 0 and "GATE PASSED" in done.stdout, f"the text is not there too: {done.stderr}")
+    page = Page()
+    page.feed(path.read_text())
+    page.close()
+    text = " ".join(page.text)
+    check(not page.open, f"not closed: {page.open}")
+    check("svg" in page.tags and "table" in page.tags, "no pictures or no tables")
+    for word in ("e2e-rm", job, "gate passed", "pairs kept", "Training stream", "train.jsonl", "each exactly once"):
+        check(word in text, f"'{word}' is not on the page")
+    check(json.loads(run("report", job, "--html", path, "--output", "json", state=one.state).stdout)["job"] == job, "no JSON beside it")
+    expect(run("report", job, "--html", one.directory / "nowhere" / "x.html", state=one.state), 2, "--html", "nowhere")
+
+
 def submit_says_the_id_alone(one, spec):
     done = run("submit", spec, state=one.state)
     check(ID.fullmatch(done.stdout.strip()) and done.stdout.count("\n") == 1, f"stdout: {done.stdout!r}")
@@ -247,6 +286,7 @@ def main():
             ("a service of another version: exit 2, naming both", a_service_of_another_version),
             ("submit prints the id alone", lambda: submit_says_the_id_alone(one, spec)),
             ("--output json of every verb", lambda: jobs.append(json_of_every_verb(one, spec, example))),
+            ("the report is a page", lambda: the_report_is_a_page(one, jobs[0])),
             ("a narrow terminal", lambda: on_a_narrow_terminal(one, example)),
             ("colour on terminals only", lambda: colours(one, jobs[0])),
             ("a failed gate is explained, and exits 3", lambda: a_failed_gate(one, example)),

@@ -27,12 +27,29 @@ static inline int fuzz_file(const uint8_t *bytes, size_t size, char path[FUZZ_PA
     return fd;
 }
 
-// An empty directory of this process, in memory where the machine has it. tests/fuzz/run removes what a crash leaves.
-static inline void fuzz_directory(char path[FUZZ_PATH_SIZE])
+// Those of this process, removed when it ends well; tests/fuzz/run removes what a finding leaves.
+static char fuzz_directories[4][FUZZ_PATH_SIZE];
+static size_t fuzz_directory_count;
+
+static inline void fuzz_remove_directories(void)
+{
+    while (fuzz_directory_count > 0) {
+        (void)!rmj_fs_remove_tree(fuzz_directories[--fuzz_directory_count], NULL);
+    }
+}
+
+// An empty directory, in memory where the machine has such a place.
+static inline const char *fuzz_directory(void)
 {
     const char *parent = getenv("RMJOB_FUZZ_DIRECTORY");
+    RMJ_ASSERT(fuzz_directory_count < RMJ_COUNT(fuzz_directories));
+    if (fuzz_directory_count == 0) {
+        RMJ_ASSERT(atexit(fuzz_remove_directories) == 0);
+    }
+    char *path = fuzz_directories[fuzz_directory_count++];
     snprintf(path, FUZZ_PATH_SIZE, "%s/rmjob-fuzz-XXXXXX", parent != NULL ? parent : "/dev/shm");
     RMJ_ASSERT(mkdtemp(path) != NULL);
+    return path;
 }
 
 static inline void fuzz_write(const char *directory, const char *name, const void *bytes, size_t size)

@@ -51,10 +51,8 @@ static void check_layout(const struct rmj_lora *lora)
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 {
-    static char directory[FUZZ_PATH_SIZE];
-    if (directory[0] == '\0') {
-        fuzz_directory(directory);
-    }
+    static const char *directory;
+    directory = directory != NULL ? directory : fuzz_directory();
     struct rmj_error err = {0};
     struct rmj_lora lora;
     fuzz_write(directory, "config.json", bytes, size);

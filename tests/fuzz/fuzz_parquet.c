@@ -65,7 +65,8 @@ static void *make(size_t size)
     return memory;
 }
 
-static void type_read(struct type *type, unsigned depth, int is_key)
+// values: of one row, which arrays in arrays multiply.
+static void type_read(struct type *type, unsigned depth, unsigned values, int is_key)
 {
     static const int ids[] = {
         RMJ_DUCK_BOOLEAN,   RMJ_DUCK_TINYINT,  RMJ_DUCK_SMALLINT, RMJ_DUCK_INTEGER, RMJ_DUCK_BIGINT,  RMJ_DUCK_UTINYINT,
@@ -84,6 +85,8 @@ static void type_read(struct type *type, unsigned depth, int is_key)
     if (type->id == RMJ_DUCK_LIST || type->id == RMJ_DUCK_ARRAY) {
         type->child_count = 1;
         type->size = type->id == RMJ_DUCK_ARRAY ? take() % 4 : 0;
+        type->size = values * type->size > VALUES_MAX ? 1 : type->size;
+        values *= type->size > 0 ? type->size : 1;
     } else if (type->id == RMJ_DUCK_MAP) {
         type->child_count = 2;
     } else if (type->id == RMJ_DUCK_STRUCT) {
@@ -91,7 +94,7 @@ static void type_read(struct type *type, unsigned depth, int is_key)
     }
     type->children = make(type->child_count * sizeof *type->children);
     for (unsigned i = 0; i < type->child_count; i++) {
-        type_read(&type->children[i], depth + 1, type->id == RMJ_DUCK_MAP && i == 0);
+        type_read(&type->children[i], depth + 1, values, type->id == RMJ_DUCK_MAP && i == 0);
     }
 }
 
@@ -284,7 +287,7 @@ static int prepare(void *connection, const char *query, void **out)
     statement->count = statement->failed ? 0 : take() % 4;
     statement->columns = make(statement->count * sizeof *statement->columns);
     for (unsigned i = 0; i < statement->count; i++) {
-        type_read(&statement->columns[i], 0, 0);
+        type_read(&statement->columns[i], 0, 1, 0);
     }
     *out = current = statement;
     return statement->failed;

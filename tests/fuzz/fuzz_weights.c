@@ -14,7 +14,7 @@ static const char config_text[] =
 static struct rmj_model_config config;
 static struct rmj_layout *layout;
 static float *weights;
-static char base[FUZZ_PATH_SIZE], sharded[FUZZ_PATH_SIZE], adapter[FUZZ_PATH_SIZE];
+static const char *base, *sharded, *adapter;
 
 static void write_base_weights(void)
 {
@@ -36,9 +36,9 @@ static void write_base_weights(void)
 
 static void set_up(void)
 {
-    fuzz_directory(base);
-    fuzz_directory(sharded);
-    fuzz_directory(adapter);
+    base = fuzz_directory();
+    sharded = fuzz_directory();
+    adapter = fuzz_directory();
     fuzz_write(base, "config.json", config_text, strlen(config_text));
     fuzz_write(sharded, "config.json", config_text, strlen(config_text));
     RMJ_ASSERT(rmj_model_config_read(&config, base, NULL) == RMJ_OK);

@@ -178,7 +178,11 @@ static enum rmj_status apply_file(const struct rmj_safetensors *file, const stru
                                              .weight = weight,
                                              .a = scratch,
                                              .b = scratch + a->element_count};
-            RMJ_TRY(rmj_lora_merge(&matrix, weight, err));
+            enum rmj_status status = rmj_lora_merge(&matrix, weight, err);
+            if (status != RMJ_OK) {
+                (void)rmj_context(err, "%s: tensor \"%s\"", file->path, tensor->name);
+                return status;
+            }
             used += 2;
         }
     }

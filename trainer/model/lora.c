@@ -115,7 +115,8 @@ enum rmj_status rmj_lora_merge(const struct rmj_lora_matrix *matrix, float *out,
     if (sums == NULL) {
         return rmj_fail(err, RMJ_NO_MEMORY, "no memory to merge a row of %u", columns);
     }
-    for (uint32_t row = 0; row < matrix->row_count; row++) {
+    enum rmj_status status = RMJ_OK;
+    for (uint32_t row = 0; row < matrix->row_count && status == RMJ_OK; row++) {
         memset(sums, 0, columns * sizeof *sums);
         for (uint32_t k = 0; k < rank; k++) {
             double factor = (double)matrix->b[(uint64_t)row * rank + k];
@@ -126,9 +127,13 @@ enum rmj_status rmj_lora_merge(const struct rmj_lora_matrix *matrix, float *out,
         }
         const float *base = matrix->weight + (uint64_t)row * columns;
         for (uint32_t c = 0; c < columns; c++) {
-            out[(uint64_t)row * columns + c] = (float)((double)base[c] + matrix->scale * sums[c]);
+            float merged = (float)((double)base[c] + matrix->scale * sums[c]);
+            if (!isfinite(merged) && status == RMJ_OK) {
+                status = rmj_fail(err, RMJ_DATA, "element [%u, %u] is not finite with its adapter merged", row, c);
+            }
+            out[(uint64_t)row * columns + c] = merged;
         }
     }
     free(sums);
-    return RMJ_OK;
+    return status;
 }

@@ -43,7 +43,7 @@ struct rmj_lora_matrix {
     const float *weight, *a, *b;
 };
 // W + alpha/r B A, which may be W in place: the sum over k of B A in double, k ascending, times alpha/r, added to W,
-// and rounded once.
+// and rounded once. RMJ_DATA when an element is too large for float32.
 RMJ_MUST_USE enum rmj_status rmj_lora_merge(const struct rmj_lora_matrix *matrix, float *out, struct rmj_error *err);
 
 #endif

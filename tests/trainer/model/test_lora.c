@@ -599,6 +599,19 @@ static void what_an_adapter_asks_for_and_is_not_computed_is_refused_by_its_key(v
     assert_int_equal(rmj_fs_remove_tree(root, NULL), RMJ_OK);
 }
 
+// Finite in the file, infinite once merged; found by tests/fuzz/fuzz_weights.c.
+static void a_merge_beyond_float32_is_refused(void **state)
+{
+    (void)state;
+    const float a[2] = {1, 1e30f}, b[1] = {1e20f};
+    float weight[2] = {1, 1};
+    struct rmj_error err = {0};
+    struct rmj_lora_matrix matrix = {
+        .row_count = 1, .column_count = 2, .rank = 1, .scale = 1e-3, .weight = weight, .a = a, .b = b};
+    assert_int_equal(rmj_lora_merge(&matrix, weight, &err), RMJ_DATA);
+    assert_string_equal(err.message, "element [0, 1] is not finite with its adapter merged");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -609,6 +622,7 @@ int main(void)
         cmocka_unit_test(gradients_of_a_and_b_follow_from_that_of_the_whole_matrix),
         cmocka_unit_test(gradients_of_a_and_b_are_the_slope_of_the_loss),
         cmocka_unit_test(steps_on_any_ranks_give_the_same_bits_and_touch_nothing_frozen),
+        cmocka_unit_test(a_merge_beyond_float32_is_refused),
         cmocka_unit_test(an_adapter_directory_is_read_as_the_merged_model),
         cmocka_unit_test(what_an_adapter_asks_for_and_is_not_computed_is_refused_by_its_key),
     };

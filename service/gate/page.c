@@ -271,9 +271,8 @@ static void put_findings(struct rmj_buf *out, const Rmjob__V1__DataReport *data)
                 "the same tokens with the sides exchanged elsewhere in the set: kept");
     finding_row(out, "swapped across sources", data->has_swapped_across_sources, data->swapped_across_sources,
                 "the opposite stands in another source: one of the two may have its labels turned");
-    finding_row(
-        out, "overlap with held-out rows", data->has_heldout_overlap, data->heldout_overlap,
-        "the prompt is a held-out row's or shares a 13-word gram with one: held-out accuracy is too high by them");
+    finding_row(out, "overlap with held-out rows", data->has_heldout_overlap, data->heldout_overlap,
+                "the prompt is a held-out row's or shares a 13-word gram with one: they flatter held-out accuracy");
     finding_row(out, "of these with an equal prompt", data->has_heldout_same_prompt, data->heldout_same_prompt, "");
     finding_row(out, "overlap with RewardBench 2", data->has_benchmark_overlap, data->benchmark_overlap,
                 "the same for the benchmark's prompts");
@@ -340,7 +339,8 @@ static void put_training(struct rmj_buf *out, const Rmjob__V1__TrainingReport *t
 {
     rmj_buf_puts(out,
                  "<h2>Training stream</h2>\n<p class=\"dim\">Every pair was scored before it was learnt, so this is "
-                 "an unbiased held-out estimate. Bands are 95 % intervals of a window.</p>\n<div class=\"two\">\n"
+                 "an unbiased held-out estimate. Bands are 95 % intervals of a window; "
+                 "windows of fewer than 8 pairs are not drawn.</p>\n<div class=\"two\">\n"
                  "<section class=\"box\"><h3>accuracy</h3>\n");
     rmj_page_stream(out, training, 0);
     rmj_buf_puts(out, "</section>\n<section class=\"box\"><h3>mean margin</h3>\n");
@@ -442,7 +442,6 @@ void rmj_report_page(const Rmjob__V1__JobReport *report, struct rmj_buf *out)
             put_sources(out, report->data);
         }
         put_findings(out, report->data);
-        put_issues(out, report->data);
     }
     if (report->training != NULL && report->training->n_sources > 0) {
         put_training(out, report->training);
@@ -455,6 +454,9 @@ void rmj_report_page(const Rmjob__V1__JobReport *report, struct rmj_buf *out)
     }
     if (report->evaluation != NULL) {
         put_evaluation(out, report->evaluation);
+    }
+    if (report->data != NULL) {
+        put_issues(out, report->data); // last: it may be long
     }
     rmj_buf_puts(out, "</body></html>\n");
 }

@@ -10,6 +10,8 @@
 #define LEFT 40.0   // room for the numbers of the y axis
 #define RIGHT 352.0 // end of the x axis
 #define TOP 10.0
+// A window of fewer pairs says nothing, and its interval would be most of the picture.
+#define PAIRS_DRAWN_MIN 8u
 
 static void open_picture(struct rmj_buf *out, const char *style, double height, const char *label)
 {
@@ -157,7 +159,7 @@ static int point_of(const Rmjob__V1__StreamWindow *window, int margin, struct po
     point->value = margin ? window->mean_margin : window->accuracy;
     point->low = margin ? window->mean_margin - 1.96 * window->margin_error : window->low;
     point->high = margin ? window->mean_margin + 1.96 * window->margin_error : window->high;
-    return isfinite(point->value) && isfinite(point->low) && isfinite(point->high);
+    return window->pairs >= PAIRS_DRAWN_MIN && isfinite(point->value) && isfinite(point->low) && isfinite(point->high);
 }
 
 // Rounds the range outwards to ticks of 1, 2 or 5 times a power of ten, of which there are at most six.

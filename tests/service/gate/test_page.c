@@ -232,6 +232,21 @@ static void odd_numbers_make_a_page_too(void **state)
     }
 }
 
+static void windows_of_a_few_pairs_are_not_drawn(void **state)
+{
+    (void)state;
+    for (uint64_t pairs = 7; pairs <= 8; pairs++) {
+        struct rmj_buf page;
+        Rmjob__V1__JobReport *report = parse(known);
+        report->training->sources[0]->windows[1]->pairs = pairs;
+        page_of(report, &page);
+        assert_int_equal(strstr(rmj_buf_text(&page), "steps 11 to 20") != NULL, pairs == 8);
+        assert_non_null(strstr(rmj_buf_text(&page), "steps 1 to 10"));
+        rmj_buf_deinit(&page);
+        rmjob__v1__job_report__free_unpacked(report, NULL);
+    }
+}
+
 static void an_empty_report_is_a_page(void **state)
 {
     (void)state;
@@ -260,6 +275,7 @@ int main(void)
         cmocka_unit_test(texts_stay_text),
         cmocka_unit_test(hostile_names_do_not_act),
         cmocka_unit_test(odd_numbers_make_a_page_too),
+        cmocka_unit_test(windows_of_a_few_pairs_are_not_drawn),
         cmocka_unit_test(an_empty_report_is_a_page),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -42,6 +42,10 @@ static int by_answers(const void *a, const void *b)
     if (x->to != y->to) {
         return x->to < y->to ? -1 : 1;
     }
+    // By source, so that the opposites of a pair stand together by source.
+    if (x->source != y->source) {
+        return x->source < y->source ? -1 : 1;
+    }
     return (x->index > y->index) - (x->index < y->index);
 }
 
@@ -166,7 +170,7 @@ static enum rmj_status add_swapped(struct rmj_study_findings *findings, const st
     uint32_t before = UINT32_MAX;
     int across = 0;
     for (; opposite < end; opposite++) {
-        // A source is told once a pair; opposites stand by index, so by source as long as sources do not mix.
+        // A source is told once a pair.
         if (opposite->source == arrow->source || opposite->source == before) {
             continue;
         }

@@ -348,6 +348,27 @@ static void circles_are_contradictions_and_rankings_are_not(void **state)
     set_deinit(&set);
 }
 
+static void an_opposite_is_counted_once_a_source_however_often_it_stands_there(void **state)
+{
+    (void)state;
+    struct set set;
+    set_init(&set);
+    const char *const sources[] = {"a", "b", "c", "b", "c", "b"};
+    for (size_t i = 0; i < RMJ_COUNT(sources); i++) {
+        add(&set, sources[i], "p", i == 0 ? "left" : "right", i == 0 ? "right" : "left");
+    }
+    Rmjob__V1__DataReport *report = study_of(&set, &(struct way){0});
+    assert_int_equal(report->contradictions, 6);
+    assert_int_equal(report->swapped_across_sources, 6);
+    assert_int_equal(report->n_swapped_between, 4);
+    const uint64_t pairs[] = {1, 1, 3, 2}; // a-b, a-c, b-a, c-a
+    for (size_t i = 0; i < 4; i++) {
+        assert_int_equal(report->swapped_between[i]->pairs, pairs[i]);
+    }
+    free_report(report);
+    set_deinit(&set);
+}
+
 static const char passage[] =
     "Describe in a few plain sentences how the tides come about, why there are two of them a day, and what the sun has "
     "to do with it all in spring";
@@ -695,6 +716,7 @@ int main(void)
         cmocka_unit_test(nothing_is_found_in_clean_text),
         cmocka_unit_test(near_duplicates_are_counted_and_named),
         cmocka_unit_test(circles_are_contradictions_and_rankings_are_not),
+        cmocka_unit_test(an_opposite_is_counted_once_a_source_however_often_it_stands_there),
         cmocka_unit_test(shared_grams_and_equal_prompts_are_contamination),
         cmocka_unit_test(more_references_than_memory_are_sampled_and_equal_prompts_still_found),
         cmocka_unit_test(the_length_rule_and_histograms_are_counted_by_source),

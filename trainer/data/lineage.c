@@ -125,6 +125,8 @@ static enum rmj_status look_up(const struct rmj_lineage *lineage, const struct r
     uint32_t count = rmj_spool_pair_count(contract->options.spool);
     if (lineage->count > 0) {
         RMJ_TRY(rmj_spool_each(contract->options.spool, look_up_pair, &looking, err));
+        contract->report->has_lineage_overlap = 1;
+        contract->report->lineage_overlap = looking.seen;
     }
     if (looking.seen > 0) {
         rmj_findings_error(contract->findings, "data.train", RMJ_EXIT_DATA,

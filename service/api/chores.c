@@ -91,6 +91,21 @@ static int may_pass(enum rmj_status status)
            status == RMJ_FULL || status == RMJ_NO_MEMORY;
 }
 
+// Ranks know files; what the spec calls them, the data report knows.
+static void name_sources(Rmjob__V1__JobReport *report)
+{
+    for (size_t i = 0; report->training != NULL && i < report->training->n_sources; i++) {
+        Rmjob__V1__StreamSource *source = report->training->sources[i];
+        for (size_t k = 0; report->data != NULL && k < report->data->n_files; k++) {
+            const Rmjob__V1__DataFileReport *file = report->data->files[k];
+            if (file->name != NULL && strcmp(file->path, source->path) == 0) {
+                free(source->name);
+                source->name = strdup(file->name);
+            }
+        }
+    }
+}
+
 enum rmj_status report_load(struct rmj_service *service, const char *job, Rmjob__V1__JobReport **report_out,
                             struct rmj_error *err)
 {
@@ -111,6 +126,7 @@ enum rmj_status report_load(struct rmj_service *service, const char *job, Rmjob_
         staged->consumed = NULL;
         report->training = staged->training;
         staged->training = NULL;
+        name_sources(report);
         rmjob__v1__evaluated_request__free_unpacked(staged, NULL);
     }
     *report_out = report;

@@ -325,7 +325,7 @@ static void put_stream_table(struct rmj_buf *out, const Rmjob__V1__TrainingRepor
         if (i < RMJ_PAGE_LINES_MAX) {
             rmj_buf_printf(out, "<i class=\"key s%zu\"></i>", i);
         }
-        rmj_page_text(out, source->path);
+        rmj_page_text(out, source->name != NULL ? source->name : source->path);
         rmj_buf_puts(out, "</td>");
         rmj_page_count_cell(out, whole->pairs);
         rmj_page_percent_cell(out, whole->has_accuracy, whole->accuracy);

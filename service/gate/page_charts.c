@@ -265,7 +265,7 @@ static void put_line(struct rmj_buf *out, const struct plane *plane, const Rmjob
         }
         rmj_buf_printf(out, "<circle class=\"dot s%zu\" cx=\"%.1f\" cy=\"%.1f\" r=\"2.4\"><title>", number,
                        x_of(plane, point.step), y_of(plane, point.value));
-        rmj_page_text(out, source->path);
+        rmj_page_text(out, source->name != NULL ? source->name : source->path);
         rmj_buf_printf(
             out, margin ? ", steps %u to %u: %.3f (%.3f to %.3f), " : ", steps %u to %u: %.1f %% (%.1f to %.1f), ",
             window->first_step, window->last_step, (margin ? 1 : 100) * point.value, (margin ? 1 : 100) * point.low,

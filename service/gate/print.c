@@ -128,7 +128,9 @@ static void print_data(const Rmjob__V1__DataReport *data, struct rmj_buf *out)
     rmj_buf_puts(out, "\ndata\n");
     for (size_t i = 0; i < data->n_files; i++) {
         const Rmjob__V1__DataFileReport *file = data->files[i];
-        rmj_buf_printf(out, "  %s  rows %llu, accepted %llu  sha256:%.12s\n", file->path,
+        rmj_buf_printf(out, "  %s%s%s%s  rows %llu, accepted %llu  sha256:%.12s\n",
+                       file->name != NULL ? file->name : file->path, file->name != NULL ? " (" : "",
+                       file->name != NULL ? file->path : "", file->name != NULL ? ")" : "",
                        (unsigned long long)file->rows, (unsigned long long)file->accepted,
                        file->sha256 == NULL ? "" : file->sha256);
     }
@@ -159,7 +161,9 @@ static void print_training(const Rmjob__V1__TrainingReport *training, struct rmj
     rmj_buf_puts(out, "  steps          pairs  accuracy  95 % interval   margin   +-\n");
     for (size_t i = 0; i < training->n_sources; i++) {
         const Rmjob__V1__StreamSource *source = training->sources[i];
-        rmj_buf_printf(out, "  %s\n", source->path);
+        rmj_buf_printf(out, "  %s%s%s%s\n", source->name != NULL ? source->name : source->path,
+                       source->name != NULL ? " (" : "", source->name != NULL ? source->path : "",
+                       source->name != NULL ? ")" : "");
         for (size_t k = 0; k <= source->n_windows; k++) {
             const Rmjob__V1__StreamWindow *w = k < source->n_windows ? source->windows[k] : source->whole;
             char steps[32], interval[32];

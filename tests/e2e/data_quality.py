@@ -32,10 +32,10 @@ def swap_range(name, first, last):
 def main():
     make_example(example, "--pairs", str(PAIRS), "--heldout", "30", "--benchmark-rows", "5", "--hidden", "48", "--layers", "2", "--merges", "120")
     with service() as one:
-        def run(name, paths, order="shuffled", watch="stop"):
+        def run(name, paths, order="shuffled", watch="stop", names=None):
             spec = spec_of(example, name=name, publish={"name": name, "alias": "candidate"},
                            train=TRAIN | {"margin_watch": watch})
-            spec["data"] |= {"train": [{"path": str(path)} for path in paths], "order": order}
+            spec["data"] |= {"train": [{"path": str(path)} | ({"name": names[n]} if names else {}) for n, path in enumerate(paths)], "order": order}
             spec["checkpoint"]["interval"] = "20"
             path = one.directory / f"{name}.json"
             path.write_text(json.dumps(spec))
@@ -123,11 +123,12 @@ def main():
         def the_stream_is_reported_by_source_and_window():
             rows = good_rows()
             paths = [write("vendor-a.jsonl", rows[:1500]), write("vendor-c.jsonl", rows[1500:])]
-            result = run("stream", paths)
+            result = run("stream", paths, names=("vendor a", "vendor c"))
             check(result.returncode in (0, 3), f"exit {result.returncode}: {result.stderr[-600:]}")
             report = json.loads(one.cli("report", result.stdout.strip(), "--output", "json").stdout)
             sources = report["training"]["sources"]
             check([source["path"] for source in sources] == [str(path) for path in paths], f"sources {sources}")
+            check([source["name"] for source in sources] == ["vendor a", "vendor c"], f"names {sources}")
             for source in sources:
                 check(len(source["windows"]) == 16 and sum(int(w["pairs"]) for w in source["windows"]) == int(source["whole"]["pairs"]),
                       f"windows do not add up: {source}")
@@ -135,7 +136,7 @@ def main():
                 check(source["windows"][-1]["accuracy"] > 0.7, f"the last window is not learnt: {source['windows'][-1]}")
             check(sum(int(source["whole"]["pairs"]) for source in sources) == int(report["plan"]["pairs"]), "pairs are missing")
             text = one.cli("report", result.stdout.strip()).stdout
-            check("training stream" in text and str(paths[1]) in text, text)
+            check("training stream" in text and f"vendor c ({paths[1]})" in text, text)
 
         def duplicated_rows():
             rows = good_rows()[:40]

@@ -96,6 +96,9 @@ void rmj_contract_begin_file(struct rmj_contract *contract, const char *name, co
     file->has_rows = file->has_accepted = file->has_dropped_over_length = file->has_truncated = 1;
     file->has_dropped_duplicate = file->has_dropped_identical_sides = 1;
     report->files[report->n_files++] = file;
+    // From the start: what is not marked as there is lost when the journal packs the report.
+    report->has_swapped = report->has_longest_side_tokens = 1;
+    report->has_contaminated = contract->options.benchmark != NULL;
     contract->file = file;
     contract->file_name = file->path;
     contract->file_field = field;
@@ -387,7 +390,7 @@ static void sum_files(Rmjob__V1__DataReport *report)
         report->dropped_identical_sides += file->dropped_identical_sides;
     }
     report->has_rows = report->has_pairs = report->has_dropped_over_length = report->has_truncated = 1;
-    report->has_dropped_duplicate = report->has_dropped_identical_sides = report->has_swapped = 1;
+    report->has_dropped_duplicate = report->has_dropped_identical_sides = 1;
 }
 
 static void warn(const struct rmj_contract *contract)
@@ -418,8 +421,6 @@ void rmj_contract_finish(struct rmj_contract *contract)
 {
     Rmjob__V1__DataReport *report = contract->report;
     sum_files(report);
-    report->has_contaminated = contract->options.benchmark != NULL;
-    report->has_longest_side_tokens = 1;
     double pairs = rmj_spool_pair_count(contract->options.spool);
     if (pairs > 0) {
         report->has_mean_chosen_tokens = report->has_mean_rejected_tokens = report->has_chosen_longer_share = 1;

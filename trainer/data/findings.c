@@ -85,6 +85,10 @@ void rmj_findings_warn(struct rmj_findings *findings, const char *field, const c
 enum rmj_status rmj_findings_take(struct rmj_findings *findings, const char *field, unsigned exit_code,
                                   const struct rmj_error *err)
 {
+    int disk_is_full = err->status == RMJ_FULL && err->origin != NULL && strcmp(err->origin, "errno") == 0;
+    if (disk_is_full) { // of this machine: the inputs are sound
+        return err->status;
+    }
     switch (err->status) {
     case RMJ_INVALID:
     case RMJ_DATA:

@@ -27,7 +27,7 @@ void rmj_findings_error(struct rmj_findings *findings, const char *field, unsign
 void rmj_findings_warn(struct rmj_findings *findings, const char *field, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 // A failed call as a finding, where it is one about the inputs; returns RMJ_OK then, else err's status unchanged
-// (no memory, an unreachable store, ...).
+// (no memory, a full disk, an unreachable store, ...).
 RMJ_MUST_USE enum rmj_status rmj_findings_take(struct rmj_findings *findings, const char *field, unsigned exit_code,
                                                const struct rmj_error *err);
 // Hands the list over to a message.

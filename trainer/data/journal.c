@@ -2,7 +2,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/buf.h"
 #include "base/clock.h"
@@ -28,31 +27,30 @@ struct journal_head {
     struct rmj_digest report_digest; // of the packed report and of this head with zeros here
 };
 
-void rmj_journal_init(struct rmj_journal *journal, const char *directory, const struct rmj_digest *spec,
-                      const struct rmj_digest *companions, const struct rmj_sources *sources, int64_t interval_ms)
+static void add_files(struct rmj_sha256 *sha, const struct rmj_sources *sources)
+{
+    for (size_t i = 0; i < sources->count; i++) {
+        struct rmj_source_stamp stamp = rmj_sources_stamp(sources, i);
+        const char *name = sources->files[i].name;
+        rmj_sha256_update(sha, name, strlen(name) + 1);
+        rmj_sha256_update(sha, &stamp, sizeof stamp);
+    }
+}
+
+void rmj_journal_init(struct rmj_journal *journal, const struct rmj_journal_options *options)
 {
     struct rmj_sha256 sha;
     rmj_sha256_init(&sha);
     rmj_sha256_update(&sha, RMJ_VERSION, sizeof RMJ_VERSION);
-    rmj_sha256_update(&sha, spec->bytes, sizeof spec->bytes);
-    rmj_sha256_update(&sha, companions->bytes, sizeof companions->bytes);
-    for (size_t i = 0; i < sources->count; i++) {
-        const struct rmj_source_file *file = &sources->files[i];
-        struct stat status = {0};
-        // An object of a store has no local file yet: its digest is pinned when it is read.
-        int64_t numbers[4] = {0};
-        if (file->path != NULL && stat(file->path, &status) == 0) {
-            numbers[0] = status.st_size;
-            numbers[1] = status.st_mtim.tv_sec;
-            numbers[2] = status.st_mtim.tv_nsec;
-            numbers[3] = (int64_t)status.st_ino;
-        }
-        rmj_sha256_update(&sha, file->name, strlen(file->name) + 1);
-        rmj_sha256_update(&sha, numbers, sizeof numbers);
-    }
-    *journal = (struct rmj_journal){.directory = directory,
-                                    .interval_ms = interval_ms > 0 ? interval_ms : INTERVAL_MS_DEFAULT,
-                                    .written_ms = rmj_clock_mono_ms()};
+    rmj_sha256_update(&sha, options->spec->bytes, sizeof options->spec->bytes);
+    rmj_sha256_update(&sha, options->companions->bytes, sizeof options->companions->bytes);
+    rmj_sha256_update(&sha, options->benchmark->bytes, sizeof options->benchmark->bytes);
+    add_files(&sha, options->train);
+    add_files(&sha, options->heldout);
+    *journal =
+        (struct rmj_journal){.directory = options->directory,
+                             .interval_ms = options->interval_ms > 0 ? options->interval_ms : INTERVAL_MS_DEFAULT,
+                             .written_ms = rmj_clock_mono_ms()};
     rmj_sha256_final(&sha, &journal->identity);
 }
 

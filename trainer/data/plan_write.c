@@ -143,7 +143,7 @@ static enum rmj_status write_out(struct writer *w, const char *bytes, size_t siz
         if (count <= 0) {
             int code = errno;
             return rmj_error_set(err, __FILE__, __LINE__, code == ENOSPC ? RMJ_FULL : RMJ_IO, "errno", code,
-                                 "cannot write the plan: %s; make room where TMPDIR points", strerror(code));
+                                 "cannot write the plan, make room where TMPDIR points");
         }
         w->offset += (size_t)count;
         bytes += count;

@@ -157,6 +157,7 @@ struct preparation {
     uint64_t last_row; // of the file that is being read
     struct rmj_plan_header header;
     struct rmj_inputs inputs;
+    struct rmj_sources heldout;
     struct rmj_findings findings;
     struct rmj_benchmark benchmark;
     struct rmj_contract contract;
@@ -269,21 +270,19 @@ static enum rmj_status take_heldout(void *context, const struct rmj_example *exa
 
 static enum rmj_status read_heldout(struct preparation *preparation, struct rmj_error *err)
 {
-    const Rmjob__V1__DataSpec *data = preparation->spec->data;
-    struct rmj_sources sources = {0};
+    struct rmj_sources *sources = &preparation->heldout;
     struct rmj_sha256 sha;
     struct rmj_digest digest = {0};
     enum rmj_status status = RMJ_OK;
-    if (data == NULL || data->n_heldout == 0) {
+    if (preparation->spec->data->n_heldout == 0) {
         return RMJ_OK;
     }
     rmj_sha256_init(&sha);
-    rmj_prepare_add_sources(&sources, data->heldout, data->n_heldout, "data.heldout", &preparation->findings);
-    for (size_t i = 0; i < sources.count; i++) {
-        struct heldout heldout = {.check = {.findings = &preparation->findings, .field = sources.files[i].field},
+    for (size_t i = 0; i < sources->count; i++) {
+        struct heldout heldout = {.check = {.findings = &preparation->findings, .field = sources->files[i].field},
                                   .study = preparation->study,
-                                  .name = sources.files[i].name};
-        RMJ_GO(rmj_prepare_read_file(&(struct rmj_prepare_read){.sources = &sources,
+                                  .name = sources->files[i].name};
+        RMJ_GO(rmj_prepare_read_file(&(struct rmj_prepare_read){.sources = sources,
                                                                 .index = i,
                                                                 .renderer = &preparation->inputs.rendering.renderer,
                                                                 .pool = preparation->pool,
@@ -300,7 +299,6 @@ out:
     if (status == RMJ_OK) {
         preparation->summary->heldout_digest = hex_text(&digest);
     }
-    rmj_sources_deinit(&sources);
     return status;
 }
 
@@ -335,8 +333,17 @@ static enum rmj_status begin_reading(struct preparation *preparation, const stru
     *first_file = 0;
     *skip_rows = 0;
     rmj_spec_digest(preparation->spec, &spec);
-    rmj_journal_init(&preparation->journal, directory, &spec, &preparation->companions_digest, sources,
-                     preparation->options->journal_ms);
+    const Rmjob__V1__DataSpec *data = preparation->spec->data;
+    rmj_prepare_add_sources(&preparation->heldout, data->heldout, data->n_heldout, "data.heldout",
+                            &preparation->findings);
+    rmj_journal_init(&preparation->journal,
+                     &(struct rmj_journal_options){.directory = directory,
+                                                   .spec = &spec,
+                                                   .companions = &preparation->companions_digest,
+                                                   .benchmark = &preparation->benchmark.digest,
+                                                   .train = sources,
+                                                   .heldout = &preparation->heldout,
+                                                   .interval_ms = preparation->options->journal_ms});
     enum rmj_status status =
         rmj_journal_resume(&preparation->journal, &preparation->contract, first_file, skip_rows, &own);
     if (status == RMJ_OK) {
@@ -685,6 +692,7 @@ out:
     rmj_spool_close(preparation.spool);
     rmj_study_destroy(preparation.study);
     rmj_benchmark_deinit(&preparation.benchmark);
+    rmj_sources_deinit(&preparation.heldout);
     rmj_findings_deinit(&preparation.findings);
     rmj_inputs_close(&preparation.inputs);
     rmj_pool_destroy(preparation.pool);

@@ -140,8 +140,6 @@ struct listing {
 static enum rmj_status add_listed(void *context, const char *key, uint64_t size, int64_t modified_unix_ms,
                                   struct rmj_error *err)
 {
-    (void)size;
-    (void)modified_unix_ms;
     struct listing *listing = context;
     if (fnmatch(listing->pattern, key, FNM_PATHNAME) != 0) {
         return RMJ_OK;
@@ -151,6 +149,11 @@ static enum rmj_status add_listed(void *context, const char *key, uint64_t size,
     RMJ_ASSERT(name != NULL);
     snprintf(name, length, "%s/%s", listing->url, key);
     enum rmj_status status = append(listing->sources, name, NULL, listing->field, err);
+    if (status == RMJ_OK) {
+        struct rmj_source_file *file = &listing->sources->files[listing->sources->count - 1];
+        file->object_size = size;
+        file->object_unix_ms = modified_unix_ms;
+    }
     free(name);
     return status;
 }
@@ -253,28 +256,52 @@ out:
     return status;
 }
 
+static enum rmj_status ask_store(const struct rmj_source_file *file, uint64_t *size, int64_t *modified_unix_ms,
+                                 struct rmj_error *err)
+{
+    char *url = NULL;
+    const char *key = NULL;
+    struct rmj_store *store = NULL;
+    enum rmj_status status = RMJ_OK;
+    RMJ_GO(split_s3(file->name, &url, &key, err));
+    RMJ_GO(rmj_store_open(&store, url, 0, NULL, err));
+    RMJ_GO(rmj_store_head(store, key, size, modified_unix_ms, err));
+out:
+    rmj_store_close(store);
+    free(url);
+    return status;
+}
+
 enum rmj_status rmj_sources_probe(const struct rmj_sources *sources, size_t index, int *local, struct rmj_error *err)
 {
     const struct rmj_source_file *file = &sources->files[index];
+    uint64_t size;
+    int64_t modified_unix_ms;
     *local = file->path != NULL;
     if (*local) {
         return access(file->path, R_OK) == 0
                    ? RMJ_OK
                    : rmj_fail_errno(err, rmj_fs_errno_status(errno), "cannot open %s", file->name);
     }
-    char *url = NULL;
-    const char *key = NULL;
-    struct rmj_store *store = NULL;
-    uint64_t size;
-    int64_t modified_unix_ms;
-    enum rmj_status status = RMJ_OK;
-    RMJ_GO(split_s3(file->name, &url, &key, err));
-    RMJ_GO(rmj_store_open(&store, url, 0, NULL, err));
-    RMJ_GO(rmj_store_head(store, key, &size, &modified_unix_ms, err));
-out:
-    rmj_store_close(store);
-    free(url);
-    return status;
+    return ask_store(file, &size, &modified_unix_ms, err);
+}
+
+struct rmj_source_stamp rmj_sources_stamp(const struct rmj_sources *sources, size_t index)
+{
+    const struct rmj_source_file *file = &sources->files[index];
+    struct rmj_source_stamp stamp = {0};
+    struct stat status;
+    if (file->path != NULL && stat(file->path, &status) == 0) {
+        stamp = (struct rmj_source_stamp){status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec,
+                                          (int64_t)status.st_ino};
+    } else if (file->path == NULL) {
+        uint64_t size = file->object_size;
+        int64_t modified_unix_ms = file->object_unix_ms;
+        if (modified_unix_ms != 0 || ask_store(file, &size, &modified_unix_ms, NULL) == RMJ_OK) {
+            stamp = (struct rmj_source_stamp){(int64_t)size, modified_unix_ms / 1000, modified_unix_ms % 1000, 0};
+        }
+    }
+    return stamp;
 }
 
 void rmj_sources_release(struct rmj_sources *sources, size_t index)

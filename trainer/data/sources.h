@@ -18,6 +18,9 @@ struct rmj_source_file {
     struct rmj_row_format format; // the source's form and columns, which are the spec's
     int temporary;
     uint64_t device, inode; // of a local file, 0 where it is not there
+    // Of an object, as a listing told them; 0 where none did.
+    uint64_t object_size;
+    int64_t object_unix_ms;
 };
 
 struct rmj_sources {
@@ -38,6 +41,11 @@ RMJ_MUST_USE enum rmj_status rmj_sources_fetch(struct rmj_sources *sources, size
 // Whether the file is there, without reading it. 1 in *local when it lies on this machine.
 RMJ_MUST_USE enum rmj_status rmj_sources_probe(const struct rmj_sources *sources, size_t index, int *local,
                                                struct rmj_error *err);
+// What changes when a file does: size, time of change, number. Zeros where the file cannot be asked; reading says why.
+struct rmj_source_stamp {
+    int64_t size, seconds, nanoseconds, number;
+};
+struct rmj_source_stamp rmj_sources_stamp(const struct rmj_sources *sources, size_t index);
 // Removes the temporary copy of a file again, if there is one.
 void rmj_sources_release(struct rmj_sources *sources, size_t index);
 void rmj_sources_deinit(struct rmj_sources *sources);

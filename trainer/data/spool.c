@@ -36,7 +36,7 @@ static enum rmj_status io_failed(struct rmj_error *err, const char *what)
 {
     int code = errno;
     return rmj_error_set(err, __FILE__, __LINE__, code == ENOSPC ? RMJ_FULL : RMJ_IO, "errno", code,
-                         "cannot %s the prepared pairs: %s; make room where TMPDIR points", what, strerror(code));
+                         "cannot %s the prepared pairs, make room where TMPDIR points", what);
 }
 
 static enum rmj_status write_all(struct tape *tape, const char *bytes, size_t size, struct rmj_error *err)

@@ -34,7 +34,7 @@ static enum rmj_status io_failed(struct rmj_error *err, const char *what)
 {
     int code = errno;
     return rmj_error_set(err, __FILE__, __LINE__, code == ENOSPC ? RMJ_FULL : RMJ_IO, "errno", code,
-                         "cannot %s the study of the data: %s; make room where TMPDIR points", what, strerror(code));
+                         "cannot %s the study of the data, make room where TMPDIR points", what);
 }
 
 enum rmj_status rmj_study_temporary(int *fd, const char *directory, struct rmj_error *err)

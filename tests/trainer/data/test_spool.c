@@ -14,6 +14,7 @@
 
 #include "base/fs.h"
 #include "base/rng.h"
+#include "proto/text/text_format.h"
 #include "tests/trainer/data/fixture.h"
 #include "trainer/data/prepare.h"
 #include "trainer/data/seen.h"
@@ -117,7 +118,12 @@ static char *write_pairs(const char *where)
     for (int i = 0; i < 4000; i++) {
         // Every tenth is a duplicate of the one before, so that what was seen must be known again.
         int n = i % 10 == 9 ? i - 1 : i;
-        rmj_buf_printf(&text, "{\"chosen\":\"question %d yes\",\"rejected\":\"question %d no\"}\n", n, n);
+        // Every tenth, too, is the one before with its sides exchanged; the first row is the longest.
+        const char *longest = i == 0 ? " and much more is said of it than of any other one" : "";
+        int exchanged = i % 10 == 5;
+        n = exchanged ? i - 1 : n;
+        rmj_buf_printf(&text, "{\"chosen\":\"question %d %s%s\",\"rejected\":\"question %d %s\"}\n", n,
+                       exchanged ? "no" : "yes", longest, n, exchanged ? "yes" : "no");
     }
     char *path = fixture_write_text(where, "many.jsonl", rmj_buf_text(&text));
     rmj_buf_deinit(&text);
@@ -152,6 +158,34 @@ static Rmjob__V1__PreparedRequest *prepare_once(struct run *run)
     return result;
 }
 
+// Prepares until it is killed, in a child.
+static void prepare_and_die(struct run *run, const char *store_path, const char *death)
+{
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        setenv("RMJOB_FAULT", death, 1); // read once a process, so this one has met no fault point yet
+        assert_int_equal(rmj_store_open(&run->store, store_path, 1, NULL, NULL), RMJ_OK);
+        (void)prepare_once(run);
+        _exit(0);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL); // else nothing was tested
+}
+
+static void expect_equal(const ProtobufCMessage *message, const ProtobufCMessage *expected)
+{
+    struct rmj_buf a, b;
+    rmj_buf_init(&a, (size_t)16 << 20);
+    rmj_buf_init(&b, (size_t)16 << 20);
+    rmj_json_print(message, 1, &a);
+    rmj_json_print(expected, 1, &b);
+    assert_string_equal(rmj_buf_text(&a), rmj_buf_text(&b));
+    rmj_buf_deinit(&a);
+    rmj_buf_deinit(&b);
+}
+
 static void a_killed_preparation_goes_on_and_makes_the_same_plan(void **state)
 {
     (void)state;
@@ -161,19 +195,9 @@ static void a_killed_preparation_goes_on_and_makes_the_same_plan(void **state)
     struct run run = {.spec = spec};
     assert_int_equal(rmj_fs_make_directories(work, 0700, NULL), RMJ_OK);
     run.directory = work;
-    static const char *const deaths[] = {"prepare@1=kill", "prepare@3=kill", "prepare@2=kill"};
+    static const char *const deaths[] = {"prepare@30=kill", "prepare@1=kill", "prepare@20=kill"};
     for (size_t i = 0; i < RMJ_COUNT(deaths); i++) {
-        fflush(NULL);
-        pid_t child = fork();
-        if (child == 0) {
-            setenv("RMJOB_FAULT", deaths[i], 1); // read once a process, so this one has met no fault point yet
-            assert_int_equal(rmj_store_open(&run.store, store_path, 1, NULL, NULL), RMJ_OK);
-            (void)prepare_once(&run);
-            _exit(0);
-        }
-        int status;
-        assert_int_equal(waitpid(child, &status, 0), child);
-        assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL); // else nothing was tested
+        prepare_and_die(&run, store_path, deaths[i]);
     }
     run.first_rows = 0;
     assert_int_equal(rmj_store_open(&run.store, store_path, 1, NULL, NULL), RMJ_OK);
@@ -188,7 +212,7 @@ static void a_killed_preparation_goes_on_and_makes_the_same_plan(void **state)
     assert_string_equal(again->plan->data_digest, calm->plan->data_digest);
     assert_int_equal(again->data->rows, 4000);
     assert_int_equal(again->data->dropped_duplicate, 400);
-    assert_int_equal(again->data->n_issues, calm->data->n_issues);
+    expect_equal(&again->data->base, &calm->data->base);
     // Another file under the same name is no work to go on with.
     free(fixture_write_text(directory, "many.jsonl", "{\"chosen\":\"a\",\"rejected\":\"b\"}\n"));
     Rmjob__V1__PreparedRequest *other = prepare_once(&run);
@@ -203,6 +227,61 @@ static void a_killed_preparation_goes_on_and_makes_the_same_plan(void **state)
     free(path);
     free(work);
     free(store_path);
+}
+
+static void other_heldout_rows_are_no_work_to_go_on_with(void **state)
+{
+    (void)state;
+    char *model = fixture_model(directory, "model-h", 1, 0), *path = write_pairs(directory);
+    char *heldout = fixture_write_text(directory, "heldout.jsonl", "{\"chosen\":\"c\",\"rejected\":\"d\"}\n");
+    char *work = rmj_fs_join(directory, "work-h"), *store_path = rmj_fs_join(directory, "store");
+    Rmjob__V1__JobSpec *spec = fixture_spec(model, path);
+    struct run run = {.spec = spec, .directory = work};
+    fixture_set_heldout(spec, heldout);
+    assert_int_equal(rmj_fs_make_directories(work, 0700, NULL), RMJ_OK);
+    assert_int_equal(rmj_store_open(&run.store, store_path, 1, NULL, NULL), RMJ_OK);
+    static const int resumed[] = {0, 1, 0}; // the journal stays where it is
+    for (size_t i = 0; i < RMJ_COUNT(resumed); i++) {
+        if (i == 2) {
+            free(fixture_write_text(directory, "heldout.jsonl", "{\"chosen\":\"b c\",\"rejected\":\"d\"}\n"));
+        }
+        Rmjob__V1__PreparedRequest *result = prepare_once(&run);
+        assert_int_equal(run.resumed, resumed[i]);
+        assert_int_equal(result->data->rows, 4000);
+        protobuf_c_message_free_unpacked(&result->base, NULL);
+    }
+    rmj_store_close(run.store);
+    fixture_spec_free(spec);
+    char *const all[] = {model, path, heldout, work, store_path};
+    for (size_t i = 0; i < RMJ_COUNT(all); i++) {
+        free(all[i]);
+    }
+}
+
+static void a_full_disk_is_not_the_datas_fault(void **state)
+{
+    (void)state;
+    char *model = fixture_model(directory, "model-f", 1, 0), *path = write_pairs(directory);
+    char *work = rmj_fs_join(directory, "work-f"), *store_path = rmj_fs_join(directory, "store");
+    char *full = rmj_fs_join(work, "study-pairs");
+    Rmjob__V1__JobSpec *spec = fixture_spec(model, path);
+    Rmjob__V1__PreparedRequest *result = NULL;
+    struct rmj_store *store = NULL;
+    struct rmj_error err = {0};
+    struct rmj_prepare_options options = {.directory = work, .thread_count = 1, .journal_ms = 100000};
+    assert_int_equal(rmj_fs_make_directories(work, 0700, NULL), RMJ_OK);
+    assert_int_equal(symlink("/dev/full", full), 0);
+    assert_int_equal(rmj_store_open(&store, store_path, 1, NULL, NULL), RMJ_OK);
+    assert_int_equal(rmj_prepare(spec, store, "job", &options, &result, &err), RMJ_FULL);
+    assert_null(result);
+    assert_string_equal(err.message, "cannot write the study of the data, make room where TMPDIR points: No space left "
+                                     "on device");
+    rmj_store_close(store);
+    fixture_spec_free(spec);
+    char *const all[] = {model, path, work, store_path, full};
+    for (size_t i = 0; i < RMJ_COUNT(all); i++) {
+        free(all[i]);
+    }
 }
 
 static int make_directory(void **state)
@@ -225,6 +304,8 @@ int main(void)
         cmocka_unit_test(what_goes_in_comes_out),
         cmocka_unit_test(a_spool_is_found_again_cut_to_what_was_whole),
         cmocka_unit_test(a_killed_preparation_goes_on_and_makes_the_same_plan),
+        cmocka_unit_test(other_heldout_rows_are_no_work_to_go_on_with),
+        cmocka_unit_test(a_full_disk_is_not_the_datas_fault),
     };
     return cmocka_run_group_tests_name("spool", tests, make_directory, remove_directory);
 }

@@ -256,28 +256,45 @@ static float row_dot(const float *a, const float *b, size_t count)
     return rmj_vector_sum(sum);
 }
 
-// With p the probabilities and dp = dout v^T: ds = p (dp - delta) scale, delta = rowsum(dout out) (Dao et al. 2022,
-// algorithm 4). `weights` holds the scores and becomes p, `grads` holds dp and becomes ds.
-static void gradient_row(float *restrict weights, float *restrict grads, size_t count, const float *stats, float delta,
-                         float scale)
+// With p the probabilities and dp = dout v^T: ds = p (dp - delta) scale, delta = sum(p dp). `weights` holds the scores
+// and becomes p, `grads` holds dp and becomes ds. rowsum(dout out) is the same delta (Dao et al. 2022, algorithm 4),
+// but with other roundings than dp's: a row's ds would add up to zero less closely, and what is left is all that a bias
+// of the keys is not blind to.
+static void gradient_row(float *restrict weights, float *restrict grads, size_t count, const float *stats, float scale)
 {
     exponentiate(weights, count, stats[0], stats[1]);
+    float delta = row_dot(weights, grads, count);
     for (size_t j = 0; j < count; j++) {
         grads[j] = weights[j] * (grads[j] - delta) * scale;
     }
 }
 
-// The same through the cap: with t = tanh(score / cap), d (cap t) / d score = 1 - t^2.
+// p of the capped scores cap t, t = tanh(score / cap); 0 in lanes that the mask leaves out.
+static __m256 capped_weight(__m256 t, const float *stats, float cap, __m256i mask)
+{
+    __m256 e = rmj_vector_exp(_mm256_sub_ps(_mm256_mul_ps(_mm256_set1_ps(cap), t), _mm256_set1_ps(stats[0])));
+    return _mm256_and_ps(_mm256_mul_ps(e, _mm256_set1_ps(stats[1])), _mm256_castsi256_ps(mask));
+}
+
+// The same through the cap: d (cap t) / d score = 1 - t^2. Two walks, since delta comes before any ds.
 static void capped_gradient_row(float *restrict weights, float *restrict grads, size_t count, const float *stats,
-                                float delta, const struct rmj_attention *at)
+                                const struct rmj_attention *at)
 {
     __m256 caps = _mm256_set1_ps(at->softcap), one = _mm256_set1_ps(1), scales = _mm256_set1_ps(at->scale);
-    __m256 maximum = _mm256_set1_ps(stats[0]), times = _mm256_set1_ps(stats[1]), shift = _mm256_set1_ps(delta);
+    __m256 sum = _mm256_setzero_ps();
     for (size_t j = 0; j < count; j += 8) {
         __m256i mask = rmj_vector_mask(count - j < 8 ? count - j : 8);
         __m256 t = rmj_vector_tanh(_mm256_div_ps(_mm256_maskload_ps(weights + j, mask), caps));
-        __m256 p = _mm256_mul_ps(rmj_vector_exp(_mm256_sub_ps(_mm256_mul_ps(caps, t), maximum)), times);
-        __m256 ds = _mm256_mul_ps(p, _mm256_sub_ps(_mm256_maskload_ps(grads + j, mask), shift));
+        __m256 p = capped_weight(t, stats, at->softcap, mask);
+        sum = _mm256_fmadd_ps(p, _mm256_maskload_ps(grads + j, mask), sum);
+        _mm256_maskstore_ps(weights + j, mask, t);
+    }
+    __m256 delta = _mm256_set1_ps(rmj_vector_sum(sum));
+    for (size_t j = 0; j < count; j += 8) {
+        __m256i mask = rmj_vector_mask(count - j < 8 ? count - j : 8);
+        __m256 t = _mm256_maskload_ps(weights + j, mask);
+        __m256 p = capped_weight(t, stats, at->softcap, mask);
+        __m256 ds = _mm256_mul_ps(p, _mm256_sub_ps(_mm256_maskload_ps(grads + j, mask), delta));
         ds = _mm256_mul_ps(_mm256_mul_ps(ds, scales), _mm256_fnmadd_ps(t, t, one));
         _mm256_maskstore_ps(weights + j, mask, p);
         _mm256_maskstore_ps(grads + j, mask, ds);
@@ -287,16 +304,14 @@ static void capped_gradient_row(float *restrict weights, float *restrict grads, 
 static void gradient_tile(const struct rmj_attention *at, const struct tile *tile, float *p, float *dp)
 {
     for (size_t i = 0; i < tile->count; i++) {
-        size_t query = query_offset(at, tile->row + i, tile->head);
         const float *stats = at->row_stats + ((tile->row + i) * at->head_count + tile->head) * 2;
         float *weights = p + i * tile->keys, *grads = dp + i * tile->keys;
         struct range seen = row_range(at, tile, i);
         size_t count = seen.end - seen.begin;
-        float delta = row_dot(at->dout + query, at->out + query, at->head_width);
         if (at->softcap != 0) {
-            capped_gradient_row(weights + seen.begin, grads + seen.begin, count, stats, delta, at);
+            capped_gradient_row(weights + seen.begin, grads + seen.begin, count, stats, at);
         } else {
-            gradient_row(weights + seen.begin, grads + seen.begin, count, stats, delta, at->scale);
+            gradient_row(weights + seen.begin, grads + seen.begin, count, stats, at->scale);
         }
         clear_unseen(weights, seen, tile->keys);
         clear_unseen(grads, seen, tile->keys);

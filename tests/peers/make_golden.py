@@ -38,7 +38,8 @@ def layers(kinds):
 
 # name: (family, config over BASE, how it is written).
 # "old": rope_theta and rope_scaling at the top and no layer_types, as most public configs still have them; "plain": without
-# layer_types; "causal": as a language model without a head, which the expected file then holds.
+# layer_types; "causal": as a language model without a head, which the expected file then holds; "fresh": as a new model begins, small
+# weights, norms of one and biases of zero, which AdamW's steps are then all there is of.
 CASES = {
     "llama_plain": ("Llama", rope(), "old"),
     "llama_biases": ("Llama", dict(attention_bias=True, mlp_bias=True, **rope()), ""),
@@ -56,15 +57,19 @@ CASES = {
     "llama_tied": ("Llama", dict(tie_word_embeddings=True, num_key_value_heads=1), ""),
     "llama_causal": ("Llama", dict(num_key_value_heads=4), "causal"),
     "llama_causal_tied": ("Llama", dict(tie_word_embeddings=True), "causal"),
+    "llama_fresh": ("Llama", dict(attention_bias=True, mlp_bias=True), "fresh"),
     "mistral_plain": ("Mistral", dict(sliding_window=None, head_dim=16), ""),
     "mistral_window": ("Mistral", dict(sliding_window=9), "old"),
     "qwen2_windows": ("Qwen2", dict(use_sliding_window=True, sliding_window=8, max_window_layers=1), "plain"),
     "qwen2_all_windows": ("Qwen2", dict(use_sliding_window=True, sliding_window=5, max_window_layers=0, tie_word_embeddings=True), "plain"),
     "qwen2_unused_window": ("Qwen2", dict(use_sliding_window=False, sliding_window=8, max_window_layers=1), "old"),
     "qwen2_yarn": ("Qwen2", rope("yarn", 1e6, factor=4.0, original_max_position_embeddings=64), "old"),
+    "qwen2_fresh": ("Qwen2", dict(num_hidden_layers=5), "fresh"),
     "qwen3_biases": ("Qwen3", dict(attention_bias=True, head_dim=20, use_sliding_window=True, sliding_window=8, layer_types=layers("fsf")), ""),
     "qwen3_windows": ("Qwen3", dict(head_dim=16, use_sliding_window=True, sliding_window=7, max_window_layers=2), "plain"),
     "gemma2_scalar": ("Gemma2", dict(head_dim=20, query_pre_attn_scalar=37, sliding_window=7), "old"),
+    "gemma2_window_of_one": ("Gemma2", dict(head_dim=16, sliding_window=1), ""),
+    "gemma2_fresh": ("Gemma2", dict(head_dim=16, query_pre_attn_scalar=16, sliding_window=7), "fresh"),
     "gemma2_no_cap": ("Gemma2", dict(head_dim=16, attn_logit_softcapping=None, attention_bias=True, query_pre_attn_scalar=30,
                                      sliding_window=11), "plain"),
     "gemma2_low_cap": ("Gemma2", dict(head_dim=16, attn_logit_softcapping=2.5, query_pre_attn_scalar=4, sliding_window=11), ""),
@@ -91,7 +96,8 @@ CASES = {
 
 
 def make_pairs(random):
-    """Shared prefixes of all lengths, none, sides of one token, a side that begins the other, and branches of one token."""
+    """Shared prefixes of all lengths, none, sides of one token, a side that begins the other, branches of one token, two equal
+    sides, and the pad token inside and behind."""
     def ids(low, high):
         return [random.randrange(3, 199) for _ in range(random.randrange(low, high))]
 
@@ -104,6 +110,9 @@ def make_pairs(random):
     pairs.append((prefix + [17], prefix + [23]))  # branches of one token
     pairs.append((prefix, prefix + ids(5, 40)))  # one side begins the other
     pairs.append(([5], [1] + ids(60, 100)))  # one token alone
+    prefix = [1] + ids(10, 30)
+    pairs.append((prefix, prefix))
+    pairs.append((prefix + [199] + ids(3, 9) + [199, 199], prefix + ids(3, 9) + [199]))
     return [dict(chosen_ids=a, rejected_ids=b, margin=0.0 if i % 2 else round(random.random(), 3)) for i, (a, b) in enumerate(pairs)]
 
 
@@ -208,7 +217,8 @@ def make(name, folder):
     config = getattr(transformers, family + "Config")(**copy.deepcopy({**BASE, **over}))
     config._attn_implementation = "eager"
     model = getattr(transformers, family + "ForSequenceClassification")(config).double().eval()
-    randomise(model, "Gemma" in family)
+    if style != "fresh":
+        randomise(model, "Gemma" in family)
     os.makedirs(folder, exist_ok=True)
     head = model.score.weight.detach().float().clone()
     again = write_model(folder, family, model, style)

@@ -258,19 +258,22 @@ static enum rmj_status read_architecture(struct rmj_config_reader *r, struct rmj
     return RMJ_OK;
 }
 
+// A token that the vocabulary does not hold is none: small models keep the numbers of the large one they are cut from,
+// and the public implementation, which only pads with these, does not mind.
+static void drop_outside(const struct rmj_model_config *config, int32_t *token)
+{
+    *token = *token >= 0 && (uint32_t)*token >= config->vocabulary_size ? -1 : *token;
+}
+
 static enum rmj_status check_shape(const struct rmj_config_reader *r, const struct rmj_model_config *config)
 {
     if (config->head_count % config->kv_head_count != 0) {
         return rmj_fail(r->err, RMJ_DATA, "%s: \"num_attention_heads\" %u is no multiple of \"num_key_value_heads\" %u",
                         r->path, config->head_count, config->kv_head_count);
     }
-    const int32_t tokens[] = {config->bos_token, config->eos_token, config->pad_token};
-    static const char *const names[] = {"bos_token_id", "eos_token_id", "pad_token_id"};
-    for (size_t i = 0; i < RMJ_COUNT(tokens); i++) {
-        if (tokens[i] >= 0 && (uint32_t)tokens[i] >= config->vocabulary_size) {
-            return rmj_fail(r->err, RMJ_DATA, "%s: \"%s\" %d is outside the vocabulary of %u", r->path, names[i],
-                            tokens[i], config->vocabulary_size);
-        }
+    if (config->pad_token >= 0 && (uint32_t)config->pad_token >= config->vocabulary_size) {
+        return rmj_fail(r->err, RMJ_DATA, "%s: \"pad_token_id\" %d is outside the vocabulary of %u", r->path,
+                        config->pad_token, config->vocabulary_size);
     }
     return RMJ_OK;
 }
@@ -326,6 +329,8 @@ static enum rmj_status read_shape(const struct rmj_config_reader *r, struct rmj_
     RMJ_TRY(rmj_config_read_token(r, "bos_token_id", &config->bos_token));
     RMJ_TRY(rmj_config_read_token(r, "eos_token_id", &config->eos_token));
     RMJ_TRY(rmj_config_read_token(r, "pad_token_id", &config->pad_token));
+    drop_outside(config, &config->bos_token);
+    drop_outside(config, &config->eos_token);
     config->embedding_scale = 1;
     config->attention_scale = (float)(1.0 / sqrt((double)config->head_width));
     return check_shape(r, config);

@@ -93,22 +93,30 @@ static enum rmj_status read_side(const json_t *pair, const char *where, const ch
     return RMJ_OK;
 }
 
-static void note_pad(const struct rmj_verify_batch *batch, const struct rmj_model_config *config,
+int rmj_verify_same_sides(const struct rmj_verify_pair *pair)
+{
+    return pair->counts[0] == pair->counts[1] &&
+           memcmp(pair->sides[0], pair->sides[1], pair->counts[0] * sizeof *pair->sides[0]) == 0;
+}
+
+// transformers scores the last token that is not the pad token, and the first where all are: what stands after it has
+// no say.
+static void cut_pads(struct rmj_verify_batch *batch, const struct rmj_model_config *config,
                      struct rmj_verify_result *result)
 {
-    for (uint32_t p = 0; p < batch->pair_count; p++) {
-        for (int side = 0; side < 2; side++) {
-            for (uint32_t i = 0; i < batch->pairs[p].counts[side]; i++) {
-                if (config->pad_token >= 0 && batch->pairs[p].sides[side][i] == config->pad_token) {
-                    rmj_verify_note(
-                        result,
-                        "pairs[%u] holds pad_token_id (%d) as a token; transformers gives it no gradient and "
-                        "scores the last token that is not it, which is not done here",
-                        p, config->pad_token);
-                    return;
-                }
-            }
+    uint32_t cut = 0;
+    for (uint32_t i = 0; i < 2 * batch->pair_count; i++) {
+        const int32_t *ids = batch->pairs[i / 2].sides[i % 2];
+        uint32_t *count = &batch->pairs[i / 2].counts[i % 2], before = *count;
+        while (*count > 1 && ids[*count - 1] == config->pad_token) {
+            --*count;
         }
+        cut += before != *count;
+    }
+    if (cut > 0) {
+        rmj_verify_note(result,
+                        "%u sides end in pad_token_id (%d); as in transformers, the last token before it is scored",
+                        cut, config->pad_token);
     }
 }
 
@@ -275,7 +283,7 @@ enum rmj_status rmj_verify_batch_read(struct rmj_verify_batch *batch, const char
     }
     note_unknown(root, path, result);
     RMJ_GO(read_pairs(batch, path, root, config, err));
-    note_pad(batch, config, result);
+    cut_pads(batch, config, result);
     RMJ_GO(read_optimizer(batch, path, root, err));
     RMJ_GO(read_series(batch, path, root, "losses", &batch->losses, err));
     if (json_object_get(root, "grad_norms") != NULL) {

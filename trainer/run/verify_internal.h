@@ -76,6 +76,7 @@ RMJ_MUST_USE enum rmj_status rmj_verify_batch_read(struct rmj_verify_batch *batc
                                                    const struct rmj_model_config *config,
                                                    struct rmj_verify_result *result, struct rmj_error *err);
 void rmj_verify_batch_free(struct rmj_verify_batch *batch);
+int rmj_verify_same_sides(const struct rmj_verify_pair *pair);
 
 // verify_packs.c: the pairs laid out as training does, shared prefixes once, first-fit by length.
 struct rmj_verify_packs {

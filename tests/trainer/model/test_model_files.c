@@ -169,7 +169,7 @@ static void configs_that_ask_for_something_else_are_refused_by_key(void **state)
         {CONFIG_START ",\"rope_theta\":-1}", "\"rope_theta\" must be a number over zero"},
         {CONFIG_START ",\"num_key_value_heads\":3}", "is no multiple of"},
         {CONFIG_START ",\"head_dim\":3}", "rotary positions need an even width"},
-        {CONFIG_START ",\"eos_token_id\":6}", "\"eos_token_id\" 6 is outside the vocabulary of 6"},
+        {CONFIG_START ",\"pad_token_id\":6}", "\"pad_token_id\" 6 is outside the vocabulary of 6"},
         {CONFIG_START ",\"attention_bias\":1}", "\"attention_bias\" must be true or false"},
         {CONFIG_START ",\"rms_norm_eps\":\"x\"}", "\"rms_norm_eps\" must be a number over zero"},
         {"{\"architectures\":[\"LlamaForCausalLM\"],\"model_type\":\"llama\",\"hidden_size\":8}",
@@ -184,6 +184,19 @@ static void configs_that_ask_for_something_else_are_refused_by_key(void **state)
     }
     clear();
     assert_refused("no config", "config.json", RMJ_NOT_FOUND);
+}
+
+// As small models often have it, made from the large one's config with another vocab_size.
+static void tokens_that_the_vocabulary_does_not_hold_are_none(void **state)
+{
+    (void)state;
+    static const char text[] = CONFIG_START ",\"bos_token_id\":6,\"eos_token_id\":[128001,2]}";
+    struct rmj_model_config config;
+    struct rmj_error err = {0};
+    write_text("config.json", text, strlen(text));
+    assert_int_equal(rmj_model_config_read(&config, scratch, &err), RMJ_OK);
+    assert_int_equal(config.bos_token, -1);
+    assert_int_equal(config.eos_token, -1);
 }
 
 static void weights_that_lie_are_refused_by_tensor(void **state)
@@ -533,6 +546,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_good_directory_is_accepted),
         cmocka_unit_test(configs_that_ask_for_something_else_are_refused_by_key),
+        cmocka_unit_test(tokens_that_the_vocabulary_does_not_hold_are_none),
         cmocka_unit_test(weights_that_lie_are_refused_by_tensor),
         cmocka_unit_test(files_cut_short_anywhere_are_refused),
         cmocka_unit_test(damaged_headers_never_crash),

@@ -76,6 +76,7 @@ struct live_job {
     uint64_t pairs_before;
     int preparing; // a prepare task runs
     uint32_t prepare_attempts;
+    uint32_t prepare_told;         // the attempt of which it was told that it goes on where a former one was
     char trouble[RMJ_REASON_SIZE]; // last note of the scheduler
     int64_t trouble_ms;            // mono; since when no step was made; 0: none
     uint32_t resume_generation, resume_step, lost_step;

@@ -238,7 +238,8 @@ void live_manifest(struct rmj_service *service, const Rmjob__V1__ManifestRequest
 void live_preparing(struct rmj_service *service, const Rmjob__V1__PreparingRequest *preparing)
 {
     struct live_job *live = live_get(service, preparing->job);
-    if (preparing->resumed && !live->progress.has_prepared_rows) {
+    if (preparing->resumed && live->prepare_told != live->prepare_attempts) {
+        live->prepare_told = live->prepare_attempts;
         live_tell(service, live, RMJOB__V1__EVENT_KIND__NOTE,
                   "a preparation that was stopped is gone on with, at row %llu", (unsigned long long)preparing->rows);
     }

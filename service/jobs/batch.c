@@ -144,8 +144,8 @@ void rmj_batch_event(struct rmj_batch *batch, const char *job, const Rmjob__V1__
 {
     RMJ_ASSERT(event->has_sequence && event->has_kind);
     ADD(batch, W_EVENT, text(job), integer((int64_t)event->sequence), integer(event->kind), blob(&event->base));
-    if (event->kind == RMJOB__V1__EVENT_KIND__STEP) {
-        ADD(batch, W_TRIM_EVENTS, text(job), integer(event->kind), integer(RMJ_DB_STEP_EVENTS_MAX));
+    if (event->kind == RMJOB__V1__EVENT_KIND__STEP || event->kind == RMJOB__V1__EVENT_KIND__EVAL) {
+        ADD(batch, W_TRIM_EVENTS, text(job), integer(event->kind), integer(RMJ_DB_PROGRESS_EVENTS_MAX));
     }
 }
 

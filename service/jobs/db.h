@@ -21,8 +21,8 @@
 
 // Bumped with the tables; an older file is migrated step by step, a newer one is refused.
 #define RMJ_DB_SCHEMA_VERSION 1
-// STEP events kept for each job; other events are kept for ever.
-#define RMJ_DB_STEP_EVENTS_MAX 512
+// Events of progress (STEP; EVAL: preparation, evaluation) kept of each kind for each job; others are kept for ever.
+#define RMJ_DB_PROGRESS_EVENTS_MAX 512
 #define RMJ_DB_TOKEN_SIZE 65
 // Of a store's path or URL. A spec holds at most 1000 bytes; a state directory less, as its socket's path must fit.
 #define RMJ_PLACE_SIZE 1280

@@ -578,6 +578,61 @@ static void say_prepared(char *job, Rmjob__V1__Finding *finding)
     rmj_rpc_client_destroy(task);
 }
 
+static void say_preparing(char *job, uint64_t rows, int resumed)
+{
+    char token[RMJ_DB_TOKEN_SIZE];
+    struct rmj_rpc_client *task = NULL;
+    Rmjob__V1__PreparingRequest request = RMJOB__V1__PREPARING_REQUEST__INIT;
+    ProtobufCMessage *reply = NULL;
+    token_of(job, token);
+    request.job = job;
+    request.has_rows = request.has_file = request.has_files = request.has_resumed = 1;
+    request.rows = rows;
+    request.file = request.files = 1;
+    request.resumed = resumed;
+    assert_int_equal(rmj_rpc_client_create(&task, address, token, NULL), RMJ_OK);
+    assert_int_equal(rmj_rpc_call(task, "/rmjob.v1.Ranks/Preparing", &request.base, &rmjob__v1__ack__descriptor,
+                                  CALL_MS, &reply, NULL, NULL),
+                     RMJ_OK);
+    protobuf_c_message_free_unpacked(reply, NULL);
+    rmj_rpc_client_destroy(task);
+}
+
+static void a_preparation_that_is_gone_on_with_is_told_once(void **unused)
+{
+    (void)unused;
+    char job[RMJ_ID_SIZE];
+    int existing;
+    assert_true(start_daemon(NULL, NULL, NULL, 0));
+    assert_int_equal(submit("request-1", "/models/base", job, &existing, NULL), RMJ_OK);
+    say_preparing(job, 10, 0);
+    pid_t pid = prepare_pid();
+    kill(-pid, SIGKILL);
+    int64_t until = rmj_clock_mono_ms() + PATIENCE_MS;
+    for (pid_t next = pid; next == pid || next == 0; next = prepare_pid()) {
+        assert_true(rmj_clock_mono_ms() < until);
+        rmj_clock_sleep_ms(10);
+    }
+    say_preparing(job, 7, 1);
+    say_preparing(job, 8, 1);
+    Rmjob__V1__WatchRequest request = RMJOB__V1__WATCH_REQUEST__INIT;
+    struct rmj_rpc_stream *stream = NULL;
+    request.job = job;
+    assert_int_equal(rmj_rpc_stream_open(&stream, client, "/rmjob.v1.Jobs/Watch", &request.base,
+                                         &rmjob__v1__event__descriptor, CALL_MS, NULL),
+                     RMJ_OK);
+    size_t told = 0;
+    for (int at_end = 0; !at_end;) {
+        Rmjob__V1__Event *event = NULL;
+        assert_int_equal(rmj_rpc_stream_next(stream, CALL_MS, (ProtobufCMessage **)&event, NULL), RMJ_OK);
+        told += strcmp(event->text, "a preparation that was stopped is gone on with, at row 7") == 0;
+        at_end = strcmp(event->text, "read 8 rows, file 1 of 1") == 0;
+        rmjob__v1__event__free_unpacked(event, NULL);
+    }
+    assert_int_equal(told, 1);
+    rmj_rpc_stream_close(stream);
+}
+
 static void a_prepare_that_could_not_work_is_no_failure_of_the_data(void **unused)
 {
     (void)unused;
@@ -778,6 +833,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(watch_replays_and_ends_with_the_job, set_up, tear_down),
         cmocka_unit_test_setup_teardown(logs_end_and_hold_every_file_of_a_job_with_many_processes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(more_ranks_than_slots_are_refused_at_submit_and_at_resize, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_preparation_that_is_gone_on_with_is_told_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_prepare_that_could_not_work_is_no_failure_of_the_data, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_last_error_of_a_rank_is_in_the_reason_of_its_job, set_up, tear_down),
         cmocka_unit_test_setup_teardown(while_the_state_cannot_be_written_reads_go_on_and_changes_are_refused_by_name,

@@ -152,29 +152,35 @@ static enum rmj_status count_event(void *context, const Rmjob__V1__Event *event,
     return RMJ_OK;
 }
 
-static void step_events_are_bounded_and_others_stay(void **state)
+static void expect_bounded(const char *job, Rmjob__V1__EventKind kind)
 {
-    (void)state;
     struct rmj_db *db = open_db();
     struct rmj_batch *batch = rmj_batch_create();
-    struct rmj_job_record record = record_of("rm-1");
+    struct rmj_job_record record = record_of(job);
     add_job(batch, &record, NULL);
-    add_event(batch, "rm-1", 1, RMJOB__V1__EVENT_KIND__STATE);
-    for (uint64_t i = 2; i < 2 + RMJ_DB_STEP_EVENTS_MAX + 100; i++) {
-        add_event(batch, "rm-1", i, RMJOB__V1__EVENT_KIND__STEP);
+    add_event(batch, job, 1, RMJOB__V1__EVENT_KIND__STATE);
+    for (uint64_t i = 2; i < 2 + RMJ_DB_PROGRESS_EVENTS_MAX + 100; i++) {
+        add_event(batch, job, i, kind);
     }
     apply(db, batch);
     uint64_t last = 0;
     struct rmj_error err = {0};
-    assert_int_equal(rmj_db_events(db, "rm-1", 0, 1, count_event, &last, &err), RMJ_OK);
+    assert_int_equal(rmj_db_events(db, job, 0, 1, count_event, &last, &err), RMJ_OK);
     assert_int_equal(last, 1);
-    assert_int_equal(rmj_db_events(db, "rm-1", 1, 1, count_event, &last, &err), RMJ_OK);
-    assert_int_equal(last, 102); // the first hundred steps are gone
+    assert_int_equal(rmj_db_events(db, job, 1, 1, count_event, &last, &err), RMJ_OK);
+    assert_int_equal(last, 102); // the first hundred are gone
     uint64_t newest = 0;
-    assert_int_equal(rmj_db_last_sequence(db, "rm-1", &newest, &err), RMJ_OK);
-    assert_int_equal(newest, RMJ_DB_STEP_EVENTS_MAX + 101);
+    assert_int_equal(rmj_db_last_sequence(db, job, &newest, &err), RMJ_OK);
+    assert_int_equal(newest, RMJ_DB_PROGRESS_EVENTS_MAX + 101);
     rmj_batch_destroy(batch);
     rmj_db_close(db);
+}
+
+static void events_of_progress_are_bounded_and_others_stay(void **state)
+{
+    (void)state;
+    expect_bounded("rm-1", RMJOB__V1__EVENT_KIND__STEP);
+    expect_bounded("rm-2", RMJOB__V1__EVENT_KIND__EVAL); // one a second of a preparation that may take hours
 }
 
 static void a_replayed_step_with_other_bits_is_a_violation(void **state)
@@ -455,7 +461,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(what_is_applied_is_read_back_after_a_restart, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_batch_with_one_bad_write_changes_nothing, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(step_events_are_bounded_and_others_stay, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(events_of_progress_are_bounded_and_others_stay, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_replayed_step_with_other_bits_is_a_violation, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_newer_schema_is_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_file_that_is_no_database_is_refused, set_up, tear_down),

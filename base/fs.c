@@ -18,6 +18,8 @@ enum rmj_status rmj_fs_errno_status(int code)
     switch (code) {
     case ENOENT:
     case ENOTDIR:
+    case EISDIR:
+    case ELOOP:
         return RMJ_NOT_FOUND;
     case EACCES:
     case EPERM:

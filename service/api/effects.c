@@ -335,7 +335,7 @@ static void prepare_ended(struct rmj_service *service, const struct rmj_launch_e
     for (char *newline = tail; (newline = strchr(newline, '\n')) != NULL;) {
         *newline = ' ';
     }
-    snprintf(reason, sizeof reason, "the prepare task %.60s: %.380s", ended->reason, tail);
+    snprintf(reason, sizeof reason, "the prepare task %.60s%s%.380s", ended->reason, tail[0] == '\0' ? "" : ": ", tail);
     prepare_failed(service, ended->job,
                    ended->exit_code == 6               ? RMJOB__V1__JOB_STATE__FAILED_DATA
                    : may_pass || ended->exit_code == 7 ? RMJOB__V1__JOB_STATE__FAILED_INFRASTRUCTURE

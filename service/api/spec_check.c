@@ -16,6 +16,7 @@
 #define PAIRS_MAX 65536u
 #define LENGTH_MAX 131072u
 #define SOURCES_MAX 4096u
+#define SOURCE_NAME_SIZE_MAX 200u
 #define LORA_RANK_MAX 1024u
 #define FINDINGS_MAX 100u
 #define PLACE_LENGTH_MAX 1000u
@@ -103,6 +104,16 @@ static int bucket_valid(const char *name, size_t length)
            isalnum((unsigned char)name[length - 1]);
 }
 
+static int has_control(const char *text)
+{
+    for (; *text != '\0'; text++) {
+        if ((unsigned char)*text < ' ' || *text == 0x7f) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
 // A local path or an s3:// prefix. What stands before an '@' or behind a '?' of a URL may be a secret: it is not
 // repeated.
 static void check_place(const char *field, const char *place, Rmjob__V1__ValidateResponse *reply)
@@ -113,6 +124,10 @@ static void check_place(const char *field, const char *place, Rmjob__V1__Validat
     }
     if (strlen(place) >= PLACE_LENGTH_MAX) {
         BAD(field, "%s has %zu bytes; at most %u", field, strlen(place), PLACE_LENGTH_MAX);
+        return;
+    }
+    if (has_control(place)) {
+        BAD(field, "%s holds a control character; rename the file", field);
         return;
     }
     const char *scheme = strstr(place, "://");
@@ -248,6 +263,21 @@ static void check_identity(const Rmjob__V1__JobSpec *spec, Rmjob__V1__ValidateRe
     }
 }
 
+// Reports print it on terminals.
+static void check_source_name(const char *field, const char *name, Rmjob__V1__ValidateResponse *reply)
+{
+    if (name == NULL) {
+        return;
+    }
+    if (is_blank(name)) {
+        BAD(field, "%s is empty; name the source, or leave it out", field);
+    } else if (has_control(name)) {
+        BAD(field, "%s holds a control character; use letters and digits", field);
+    } else if (strlen(name) > SOURCE_NAME_SIZE_MAX) {
+        BAD(field, "%s has %zu bytes; at most %u", field, strlen(name), SOURCE_NAME_SIZE_MAX);
+    }
+}
+
 static void check_sources(const char *list, size_t count, Rmjob__V1__DataSource *const *sources,
                           Rmjob__V1__ValidateResponse *reply)
 {
@@ -261,6 +291,8 @@ static void check_sources(const char *list, size_t count, Rmjob__V1__DataSource 
         check_rows(field, sources[i]->path, reply);
         snprintf(field, sizeof field, "%s[%zu].form", list, i);
         check_enum(field, &rmjob__v1__data_form__descriptor, sources[i]->has_form, (int)sources[i]->form, reply);
+        snprintf(field, sizeof field, "%s[%zu].name", list, i);
+        check_source_name(field, sources[i]->name, reply);
         check_columns(list, i, sources[i]->columns, reply);
     }
 }
@@ -291,6 +323,8 @@ static void check_data(const Rmjob__V1__JobSpec *spec, Rmjob__V1__ValidateRespon
     };
     check_ranges(ranges, RMJ_COUNT(ranges), reply);
     check_enum("data.order", &rmjob__v1__data_order__descriptor, data->has_order, (int)data->order, reply);
+    check_enum("data.duplicates", &rmjob__v1__duplicates__descriptor, data->has_duplicates, (int)data->duplicates,
+               reply);
     check_enum("data.over_length", &rmjob__v1__over_length__descriptor, data->has_over_length, (int)data->over_length,
                reply);
 }
@@ -338,6 +372,8 @@ static void check_train(const Rmjob__V1__TrainSpec *train, Rmjob__V1__ValidateRe
          "0 (no clipping) or more, for instance 1.0"},
     };
     check_ranges(ranges, RMJ_COUNT(ranges), reply);
+    check_enum("train.margin_watch", &rmjob__v1__margin_watch__descriptor, train->has_margin_watch,
+               (int)train->margin_watch, reply);
     check_enum("train.schedule", &rmjob__v1__schedule__descriptor, train->has_schedule, (int)train->schedule, reply);
     check_enum("train.precision", &rmjob__v1__precision__descriptor, train->has_precision, (int)train->precision,
                reply);

@@ -133,9 +133,13 @@ static enum rmj_status sample_train(const struct rmj_inputs *inputs, struct rmj_
     rmj_contract_finish(contract);
     if (rmj_spool_pair_count(contract->options.spool) == 0 && contract->report->rows > 0 &&
         findings->error_count == 0) {
-        rmj_findings_warn(
-            findings, "data.train", "no pair of the %llu sampled rows is left: %llu are over data.max_length",
-            (unsigned long long)contract->report->rows, (unsigned long long)contract->report->dropped_over_length);
+        rmj_findings_warn(findings, "data.train",
+                          "no pair of the %llu sampled rows is left: %llu over data.max_length, %llu with equal sides, "
+                          "%llu duplicates",
+                          (unsigned long long)contract->report->rows,
+                          (unsigned long long)contract->report->dropped_over_length,
+                          (unsigned long long)contract->report->dropped_identical_sides,
+                          (unsigned long long)contract->report->dropped_duplicate);
     }
 out:
     *row = sampling.row;

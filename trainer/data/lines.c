@@ -68,7 +68,7 @@ int rmj_lines_name_check(const char *name, struct rmj_error *err)
 static enum rmj_status open_file(struct rmj_lines *lines, const char *path, struct rmj_error *err)
 {
     struct stat info;
-    lines->fd = open(path, O_RDONLY | O_CLOEXEC);
+    lines->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); // a pipe without a writer would wait for ever
     if (lines->fd < 0 || fstat(lines->fd, &info) != 0) {
         return rmj_fail_errno(err, rmj_fs_errno_status(errno), "cannot open %s", lines->name);
     }

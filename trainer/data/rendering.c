@@ -1,6 +1,7 @@
 #include "trainer/data/rendering.h"
 
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/fs.h"
 #include "base/text.h"
@@ -17,6 +18,10 @@ static enum rmj_status read_template(struct rmj_rendering *rendering, const char
     if (strncmp(path, "s3://", 5) == 0) {
         return rmj_fail(err, RMJ_INVALID,
                         "%s: a chat template is read from a local file; s3:// comes with a later version", path);
+    }
+    struct stat info;
+    if (stat(path, &info) == 0 && !S_ISREG(info.st_mode)) {
+        return rmj_fail(err, RMJ_DATA, "%s: not a file", path);
     }
     RMJ_TRY(rmj_fs_read(path, text, err));
     size_t valid = rmj_text_utf8_valid(rmj_buf_text(text), text->size);

@@ -68,6 +68,11 @@ static enum rmj_status append(struct rmj_sources *sources, const char *name, con
     if (rmj_text_utf8_valid(name, strlen(name)) < strlen(name)) {
         return rmj_fail(err, RMJ_INVALID, "the name of a file is not UTF-8: rename it");
     }
+    for (const char *at = name; *at != '\0'; at++) { // reports print it on terminals
+        if ((unsigned char)*at < ' ' || *at == 0x7f) {
+            return rmj_fail(err, RMJ_INVALID, "the name of a file holds a control character: rename it");
+        }
+    }
     struct rmj_source_file file = {
         .name = strdup(name), .path = path == NULL ? NULL : strdup(path), .field = strdup(field)};
     struct stat info;

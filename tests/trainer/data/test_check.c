@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -333,6 +335,14 @@ static void the_data_must_be_named_and_readable(void **state)
     fixture_set_heldout(spec, bad);
     refused(spec, "data.heldout[0].path", 6, "bad.jsonl:2: no column 'rejected'");
     free(bad);
+    char *odd = fixture_write_text(directory, "odd.jsonl", "");
+    assert_int_equal(unlink(odd), 0);
+    assert_int_equal(mkfifo(odd, 0600), 0);
+    refused(fixture_spec(model, odd), "data.train[0].path", 6, "odd.jsonl: not a file");
+    assert_int_equal(unlink(odd), 0);
+    assert_int_equal(symlink("odd.jsonl", odd), 0);
+    refused(fixture_spec(model, odd), "data.train[0].path", 2, "odd.jsonl: Too many levels of symbolic links");
+    free(odd);
 }
 
 static const struct {

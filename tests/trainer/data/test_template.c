@@ -206,6 +206,9 @@ static void a_broken_template_is_refused_with_its_line(void **state)
     spec->data->chat_template = strdup("/nowhere/chat.jinja");
     refused(spec, "data.chat_template", "/nowhere/chat.jinja");
     spec = spec_of(model_with(NULL));
+    spec->data->chat_template = strdup(directory);
+    refused(spec, "data.chat_template", ": not a file");
+    spec = spec_of(model_with(NULL));
     spec->data->chat_template = fixture_write_text(directory, "filter.jinja", "\n\n{{ 'x' | frobnicate }}");
     refused(spec, "data.chat_template", "frobnicate");
 }

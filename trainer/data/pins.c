@@ -40,13 +40,11 @@ enum rmj_status rmj_pins_companions(const Rmjob__V1__JobSpec *spec, struct rmj_d
     // Which ids end a sequence, and so whether the pad token is safe, is also said there.
     char *generation = rmj_fs_join(tokenizer != NULL ? tokenizer : spec->base_model, "generation_config.json");
     struct rmj_sha256 sha;
-    struct rmj_digest one;
+    struct rmj_digest one, all;
     enum rmj_status status = RMJ_OK;
+    int alone = tokenizer == NULL && template == NULL && !rmj_fs_exists(generation);
     rmj_sha256_init(&sha);
     RMJ_GO(rmj_model_files_digest(spec->base_model, RMJ_MODEL_COMPANIONS, digest, err));
-    if (tokenizer == NULL && template == NULL && !rmj_fs_exists(generation)) {
-        goto out;
-    }
     add_line(&sha, "base", digest);
     RMJ_GO(add_file(&sha, "generation", generation, 1, err));
     if (template != NULL) {
@@ -56,8 +54,11 @@ enum rmj_status rmj_pins_companions(const Rmjob__V1__JobSpec *spec, struct rmj_d
         RMJ_GO(rmj_model_files_digest(tokenizer, RMJ_MODEL_COMPANIONS, &one, err));
         add_line(&sha, "tokenizer", &one);
     }
-    rmj_sha256_final(&sha, digest);
 out:
+    rmj_sha256_final(&sha, &all); // frees, too
+    if (status == RMJ_OK && !alone) {
+        *digest = all;
+    }
     free(generation);
     return status;
 }

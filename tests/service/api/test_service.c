@@ -21,211 +21,7 @@
 #include "proto/rpc/client.h"
 #include "proto/text/text_format.h"
 #include "service/jobs/db.h"
-
-#define PATIENCE_MS 30000
-#define CALL_MS 20000
-
-static char directory[64], state[80], bin[80], address[112], token_file[96];
-static pid_t daemon_pid;
-static struct rmj_rpc_client *client;
-
-// check: sound unless the spec names /models/bad. prepare: runs until it is killed, or a minute (one that was started
-// just before a kill of rmjobd is in no row, and found by nobody here). Ranks cannot start, and say why.
-static const char script[] =
-    "#!/bin/sh\n"
-    "case \"$1\" in\n"
-    "check) if grep -q /models/bad \"$3\"; then\n"
-    "  echo '{\"findings\":[{\"field\":\"base_model\",\"message\":\"/models/bad: no config.json\","
-    "\"exit_code\":6}]}'\n"
-    " else echo '{\"pinned\":{\"pairs\":\"10\",\"memory_bytes\":\"1000\"}}'; fi ;;\n"
-    "prepare) echo \"token $RMJOB_RANK_TOKEN\"; exec sleep 60 ;;\n"
-    "*) echo 't level=error part=rank event=first reason=old'\n"
-    " echo 't level=error part=rank event=cannot_start job=j reason=\"cannot make directory /gone\"'\n"
-    " echo 't level=info part=rank event=ended'; exit 11 ;;\n"
-    "esac\n";
-
-static char *program(void)
-{
-    const char *folder = getenv("RMJOB_BIN");
-    return rmj_fs_join(folder == NULL ? "build/dev/bin" : folder, "rmjobd");
-}
-
-// Starts rmjobd; 0 when it ended before it was ready. complaint: what it said on standard error then.
-static int start_daemon(const char *fault, const char *const *more, char *complaint, size_t complaint_size)
-{
-    int out[2], error[2];
-    assert_int_equal(pipe(out), 0);
-    assert_int_equal(pipe(error), 0);
-    daemon_pid = fork();
-    assert_true(daemon_pid >= 0);
-    if (daemon_pid == 0) {
-        const char *arguments[16] = {"rmjobd", "--state", state, "--slots", "2", "--grace", "1s"};
-        for (size_t i = 0; more != NULL && more[i] != NULL; i++) {
-            arguments[7 + i] = more[i];
-        }
-        setenv("RMJOB_BIN", bin, 1);
-        if (fault != NULL) {
-            setenv("RMJOB_FAULT", fault, 1);
-        }
-        char *path = getenv("RMJOBD");
-        dup2(out[1], STDOUT_FILENO);
-        dup2(error[1], STDERR_FILENO);
-        close(out[0]);
-        close(error[0]);
-        execv(path, (char *const *)(uintptr_t)arguments);
-        _exit(99);
-    }
-    close(out[1]);
-    close(error[1]);
-    char line[512] = "";
-    ssize_t got = read(out[0], line, sizeof line - 1);
-    int ready = got > 0 && strstr(line, "ready") != NULL;
-    if (!ready && complaint != NULL) {
-        size_t size = 0;
-        ssize_t part;
-        while (size + 1 < complaint_size && (part = read(error[0], complaint + size, complaint_size - size - 1)) > 0) {
-            size += (size_t)part;
-        }
-        complaint[size] = '\0';
-    }
-    close(out[0]);
-    if (ready) {
-        close(error[0]); // its log is read by nobody from here on: rmj_log does not mind
-        assert_int_equal(rmj_rpc_client_create(&client, address, NULL, NULL), RMJ_OK);
-    } else {
-        close(error[0]);
-        waitpid(daemon_pid, NULL, 0);
-        daemon_pid = 0;
-    }
-    return ready;
-}
-
-static void stop_daemon(int signal)
-{
-    rmj_rpc_client_destroy(client);
-    client = NULL;
-    if (daemon_pid != 0) {
-        int code = 0;
-        kill(daemon_pid, signal);
-        assert_int_equal(waitpid(daemon_pid, &code, 0), daemon_pid);
-        daemon_pid = 0;
-        // A regular stop is a clean one: sanitizers say so in the exit code.
-        assert_true(signal != SIGTERM || (WIFEXITED(code) && WEXITSTATUS(code) == 0));
-    }
-}
-
-static int set_up(void **unused)
-{
-    (void)unused;
-    char rank[96];
-    snprintf(directory, sizeof directory, "/tmp/rmj-svc-XXXXXX");
-    assert_non_null(mkdtemp(directory));
-    snprintf(state, sizeof state, "%s/state", directory);
-    snprintf(bin, sizeof bin, "%s/bin", directory);
-    snprintf(rank, sizeof rank, "%s/rmjob-rank", bin);
-    snprintf(token_file, sizeof token_file, "%s/token", directory);
-    snprintf(address, sizeof address, "unix:%s/rmjobd.sock", state);
-    assert_int_equal(mkdir(bin, 0700), 0);
-    assert_int_equal(rmj_fs_write(rank, script, strlen(script), 0700, NULL), RMJ_OK);
-    assert_int_equal(rmj_fs_write(token_file, "0123456789abcdef\n", 17, 0600, NULL), RMJ_OK);
-    return 0;
-}
-
-// Whatever was started for the jobs of this state directory.
-static void end_launches(void)
-{
-    char path[96];
-    struct rmj_db *db = NULL;
-    struct rmj_launch_row *rows = NULL;
-    size_t count = 0;
-    snprintf(path, sizeof path, "%s/rmjobd.db", state);
-    if (rmj_db_open(&db, path, NULL) == RMJ_OK && rmj_db_launches(db, &rows, &count, NULL) == RMJ_OK) {
-        for (size_t i = 0; i < count; i++) {
-            kill(-rows[i].pid, SIGKILL);
-        }
-        free(rows);
-    }
-    rmj_db_close(db);
-}
-
-static int tear_down(void **unused)
-{
-    (void)unused;
-    stop_daemon(SIGTERM);
-    end_launches();
-    return rmj_fs_remove_tree(directory, NULL) == RMJ_OK ? 0 : 1;
-}
-
-static Rmjob__V1__JobSpec *make_spec(const char *base_model)
-{
-    char text[1024];
-    struct rmj_text_result *result = rmj_text_result_create();
-    Rmjob__V1__JobSpec *spec = NULL;
-    struct rmj_error err = {0};
-    snprintf(text, sizeof text,
-             "{\"api_version\":\"rmjob/v1\",\"name\":\"a-job\",\"base_model\":\"%s\","
-             "\"policy_model\":{\"family\":\"llama\",\"parameters\":8000000000},"
-             "\"data\":{\"train\":[{\"path\":\"/data/train.jsonl\"}]},"
-             "\"evaluate\":{\"rewardbench2\":\"/data/rb2.jsonl\"},\"gate\":{\"rewardbench2\":{\"ties\":0.5}},"
-             "\"budget\":{\"max_restarts\":0},\"publish\":{\"name\":\"support-rm\"}}",
-             base_model);
-    if (rmj_json_parse(&rmjob__v1__job_spec__descriptor, "spec", text, strlen(text), (ProtobufCMessage **)&spec, result,
-                       &err) != RMJ_OK) {
-        fail_msg("%s", err.message);
-    }
-    rmj_text_result_destroy(result);
-    return spec;
-}
-
-static enum rmj_status call(const char *method, const ProtobufCMessage *request,
-                            const ProtobufCMessageDescriptor *descriptor, void *reply, struct rmj_error *err)
-{
-    return rmj_rpc_call(client, method, request, descriptor, CALL_MS, (ProtobufCMessage **)reply, NULL, err);
-}
-
-static enum rmj_status submit(const char *request_id, const char *base_model, char job[RMJ_ID_SIZE], int *existing,
-                              struct rmj_error *err)
-{
-    Rmjob__V1__SubmitRequest request = RMJOB__V1__SUBMIT_REQUEST__INIT;
-    Rmjob__V1__SubmitResponse *reply = NULL;
-    request.spec = make_spec(base_model);
-    request.request_id = (char *)(uintptr_t)request_id;
-    enum rmj_status status =
-        call("/rmjob.v1.Jobs/Submit", &request.base, &rmjob__v1__submit_response__descriptor, &reply, err);
-    if (status == RMJ_OK) {
-        snprintf(job, RMJ_ID_SIZE, "%s", reply->job);
-        *existing = reply->existing;
-        rmjob__v1__submit_response__free_unpacked(reply, NULL);
-    }
-    rmjob__v1__job_spec__free_unpacked(request.spec, NULL);
-    return status;
-}
-
-static size_t job_count(void)
-{
-    Rmjob__V1__ListJobsRequest request = RMJOB__V1__LIST_JOBS_REQUEST__INIT;
-    Rmjob__V1__ListJobsResponse *reply = NULL;
-    struct rmj_error err = {0};
-    if (call("/rmjob.v1.Jobs/List", &request.base, &rmjob__v1__list_jobs_response__descriptor, &reply, &err) !=
-        RMJ_OK) {
-        fail_msg("%s", err.message);
-    }
-    size_t count = reply->n_jobs;
-    rmjob__v1__list_jobs_response__free_unpacked(reply, NULL);
-    return count;
-}
-
-static Rmjob__V1__JobState state_of(char *job)
-{
-    Rmjob__V1__GetJobRequest request = RMJOB__V1__GET_JOB_REQUEST__INIT;
-    Rmjob__V1__Job *reply = NULL;
-    request.job = job;
-    assert_int_equal(call("/rmjob.v1.Jobs/Get", &request.base, &rmjob__v1__job__descriptor, &reply, NULL), RMJ_OK);
-    Rmjob__V1__JobState found = reply->state;
-    assert_non_null(reply->reason);
-    rmjob__v1__job__free_unpacked(reply, NULL);
-    return found;
-}
+#include "tests/service/api/daemon.h"
 
 static void submit_is_idempotent_and_durable(void **unused)
 {
@@ -233,21 +29,21 @@ static void submit_is_idempotent_and_durable(void **unused)
     char first[RMJ_ID_SIZE], again[RMJ_ID_SIZE], after[RMJ_ID_SIZE];
     int existing = 0;
     struct rmj_error err = {0};
-    assert_true(start_daemon(NULL, NULL, NULL, 0));
-    if (submit("request-1", "/models/base", first, &existing, &err) != RMJ_OK) {
+    assert_true(daemon_start(NULL, NULL, NULL, 0));
+    if (daemon_submit("request-1", "/models/base", first, &existing, &err) != RMJ_OK) {
         fail_msg("%s", err.message);
     }
     assert_false(existing);
-    assert_int_equal(submit("request-1", "/models/base", again, &existing, &err), RMJ_OK);
+    assert_int_equal(daemon_submit("request-1", "/models/base", again, &existing, &err), RMJ_OK);
     assert_true(existing);
     assert_string_equal(first, again);
-    stop_daemon(SIGKILL);
-    assert_true(start_daemon(NULL, NULL, NULL, 0));
-    assert_int_equal(submit("request-1", "/models/base", after, &existing, &err), RMJ_OK);
+    daemon_stop(SIGKILL);
+    assert_true(daemon_start(NULL, NULL, NULL, 0));
+    assert_int_equal(daemon_submit("request-1", "/models/base", after, &existing, &err), RMJ_OK);
     assert_true(existing);
     assert_string_equal(first, after);
-    assert_int_equal(job_count(), 1);
-    assert_int_equal(state_of(first), RMJOB__V1__JOB_STATE__PREPARING);
+    assert_int_equal(daemon_job_count(), 1);
+    assert_int_equal(daemon_state_of(first), RMJOB__V1__JOB_STATE__PREPARING);
 }
 
 static void a_refused_spec_leaves_nothing(void **unused)
@@ -256,22 +52,22 @@ static void a_refused_spec_leaves_nothing(void **unused)
     char job[RMJ_ID_SIZE], path[128];
     int existing = 0;
     struct rmj_error err = {0};
-    assert_true(start_daemon(NULL, NULL, NULL, 0));
-    assert_int_equal(submit("request-1", "relative", job, &existing, &err), RMJ_INVALID);
+    assert_true(daemon_start(NULL, NULL, NULL, 0));
+    assert_int_equal(daemon_submit("request-1", "relative", job, &existing, &err), RMJ_INVALID);
     assert_non_null(strstr(err.message, "base_model is \"relative\""));
-    assert_int_equal(submit("request-1", "/models/bad", job, &existing, &err), RMJ_DATA);
+    assert_int_equal(daemon_submit("request-1", "/models/bad", job, &existing, &err), RMJ_DATA);
     assert_non_null(strstr(err.message, "no config.json"));
-    assert_int_equal(job_count(), 0);
+    assert_int_equal(daemon_job_count(), 0);
     static const char *const absent[] = {"checkpoints", "artifacts"};
     for (size_t i = 0; i < RMJ_COUNT(absent); i++) {
-        snprintf(path, sizeof path, "%s/%s", state, absent[i]);
+        snprintf(path, sizeof path, "%s/%s", daemon_state, absent[i]);
         assert_false(rmj_fs_exists(path));
     }
-    snprintf(path, sizeof path, "%s/jobs", state);
+    snprintf(path, sizeof path, "%s/jobs", daemon_state);
     assert_int_equal(rmdir(path), 0); // empty
     assert_int_equal(mkdir(path, 0700), 0);
     // The same request, mended, is taken.
-    assert_int_equal(submit("request-1", "/models/base", job, &existing, &err), RMJ_OK);
+    assert_int_equal(daemon_submit("request-1", "/models/base", job, &existing, &err), RMJ_OK);
     assert_false(existing);
 }
 
@@ -279,16 +75,16 @@ static void a_second_rmjobd_is_refused_and_names_the_first(void **unused)
 {
     (void)unused;
     char complaint[1024], pid[32];
-    assert_true(start_daemon(NULL, NULL, NULL, 0));
+    assert_true(daemon_start(NULL, NULL, NULL, 0));
     pid_t first = daemon_pid;
-    struct rmj_rpc_client *first_client = client;
-    assert_false(start_daemon(NULL, NULL, complaint, sizeof complaint));
+    struct rmj_rpc_client *first_client = daemon_client;
+    assert_false(daemon_start(NULL, NULL, complaint, sizeof complaint));
     snprintf(pid, sizeof pid, "pid %d", (int)first);
     assert_non_null(strstr(complaint, "another rmjobd"));
     assert_non_null(strstr(complaint, pid));
     daemon_pid = first;
-    client = first_client;
-    assert_int_equal(job_count(), 0); // the first is well
+    daemon_client = first_client;
+    assert_int_equal(daemon_job_count(), 0); // the first is well
 }
 
 static void a_network_address_needs_a_token(void **unused)
@@ -296,15 +92,15 @@ static void a_network_address_needs_a_token(void **unused)
     (void)unused;
     char complaint[1024];
     const char *const open[] = {"--listen", "127.0.0.1:0", NULL};
-    assert_false(start_daemon(NULL, open, complaint, sizeof complaint));
+    assert_false(daemon_start(NULL, open, complaint, sizeof complaint));
     assert_non_null(strstr(complaint, "--token-file"));
-    const char *const closed[] = {"--listen", "127.0.0.1:0", "--token-file", token_file, NULL};
-    assert_true(start_daemon(NULL, closed, NULL, 0));
+    const char *const closed[] = {"--listen", "127.0.0.1:0", "--token-file", daemon_token_file, NULL};
+    assert_true(daemon_start(NULL, closed, NULL, 0));
     // The port is in the card.
     struct rmj_buf card;
     char path[128], network[64];
     rmj_buf_init(&card, 4096);
-    snprintf(path, sizeof path, "%s/rmjobd.json", state);
+    snprintf(path, sizeof path, "%s/rmjobd.json", daemon_state);
     assert_int_equal(rmj_fs_read(path, &card, NULL), RMJ_OK);
     const char *at = strstr(rmj_buf_text(&card), "127.0.0.1:");
     assert_non_null(at);
@@ -321,7 +117,7 @@ static void a_network_address_needs_a_token(void **unused)
         struct rmj_error err = {0};
         assert_int_equal(rmj_rpc_client_create(&remote, network, cases[i].token, NULL), RMJ_OK);
         assert_int_equal(rmj_rpc_call(remote, "/rmjob.v1.Jobs/List", &request.base,
-                                      &rmjob__v1__list_jobs_response__descriptor, CALL_MS, &reply, NULL, &err),
+                                      &rmjob__v1__list_jobs_response__descriptor, DAEMON_CALL_MS, &reply, NULL, &err),
                          cases[i].status);
         if (reply != NULL) {
             protobuf_c_message_free_unpacked(reply, NULL);
@@ -330,32 +126,13 @@ static void a_network_address_needs_a_token(void **unused)
     }
     // The state directory and the socket are their owner's alone.
     struct stat about;
-    assert_int_equal(stat(state, &about), 0);
+    assert_int_equal(stat(daemon_state, &about), 0);
     assert_int_equal(about.st_mode & 0777, 0700);
-    assert_int_equal(stat(address + 5, &about), 0);
+    assert_int_equal(stat(daemon_address + 5, &about), 0);
     assert_int_equal(about.st_mode & 0777, 0600);
 }
 
 // What the script wrote into its log: the token of the job, once it runs.
-static void token_of(const char *job, char token[RMJ_DB_TOKEN_SIZE])
-{
-    char path[200];
-    int64_t until = rmj_clock_mono_ms() + PATIENCE_MS;
-    snprintf(path, sizeof path, "%s/jobs/%s/logs/%s-prepare-1.log", state, job, job);
-    for (;;) {
-        struct rmj_buf text;
-        rmj_buf_init(&text, 4096);
-        int found = rmj_fs_read(path, &text, NULL) == RMJ_OK && sscanf(rmj_buf_text(&text), "token %64s", token) == 1 &&
-                    strlen(token) == RMJ_DB_TOKEN_SIZE - 1;
-        rmj_buf_deinit(&text);
-        if (found) {
-            return;
-        }
-        assert_true(rmj_clock_mono_ms() < until);
-        rmj_clock_sleep_ms(10);
-    }
-}
-
 static enum rmj_status get_task(const char *bearer, char *job)
 {
     struct rmj_rpc_client *rank = NULL;
@@ -363,9 +140,9 @@ static enum rmj_status get_task(const char *bearer, char *job)
     request.version = RMJ_VERSION;
     ProtobufCMessage *reply = NULL;
     request.job = job;
-    assert_int_equal(rmj_rpc_client_create(&rank, address, bearer, NULL), RMJ_OK);
+    assert_int_equal(rmj_rpc_client_create(&rank, daemon_address, bearer, NULL), RMJ_OK);
     enum rmj_status status = rmj_rpc_call(rank, "/rmjob.v1.Ranks/GetTask", &request.base,
-                                          &rmjob__v1__task_spec__descriptor, CALL_MS, &reply, NULL, NULL);
+                                          &rmjob__v1__task_spec__descriptor, DAEMON_CALL_MS, &reply, NULL, NULL);
     if (reply != NULL) {
         protobuf_c_message_free_unpacked(reply, NULL);
     }
@@ -379,11 +156,11 @@ static void a_rank_speaks_for_its_own_job_only(void **unused)
     char first[RMJ_ID_SIZE], second[RMJ_ID_SIZE], unknown[] = "rm-none";
     char first_token[RMJ_DB_TOKEN_SIZE], second_token[RMJ_DB_TOKEN_SIZE];
     int existing;
-    assert_true(start_daemon(NULL, NULL, NULL, 0));
-    assert_int_equal(submit("request-1", "/models/base", first, &existing, NULL), RMJ_OK);
-    assert_int_equal(submit("request-2", "/models/base", second, &existing, NULL), RMJ_OK);
-    token_of(first, first_token);
-    token_of(second, second_token);
+    assert_true(daemon_start(NULL, NULL, NULL, 0));
+    assert_int_equal(daemon_submit("request-1", "/models/base", first, &existing, NULL), RMJ_OK);
+    assert_int_equal(daemon_submit("request-2", "/models/base", second, &existing, NULL), RMJ_OK);
+    daemon_token_of(first, first_token);
+    daemon_token_of(second, second_token);
     assert_string_not_equal(first_token, second_token);
     assert_int_equal(get_task(first_token, first), RMJ_OK);
     assert_int_equal(get_task(second_token, first), RMJ_DENIED);
@@ -392,52 +169,26 @@ static void a_rank_speaks_for_its_own_job_only(void **unused)
     assert_int_equal(get_task(first_token, unknown), RMJ_DENIED);
 }
 
-static pid_t prepare_pid(void)
-{
-    char path[96];
-    struct rmj_db *db = NULL;
-    struct rmj_launch_row *rows = NULL;
-    size_t count = 0;
-    int64_t until = rmj_clock_mono_ms() + PATIENCE_MS;
-    snprintf(path, sizeof path, "%s/rmjobd.db", state);
-    while (count == 0) {
-        assert_true(rmj_clock_mono_ms() < until);
-        assert_int_equal(rmj_db_open(&db, path, NULL), RMJ_OK);
-        free(rows);
-        rows = NULL;
-        assert_int_equal(rmj_db_launches(db, &rows, &count, NULL), RMJ_OK);
-        rmj_db_close(db);
-        rmj_clock_sleep_ms(10);
-    }
-    pid_t pid = count == 1 ? rows[0].pid : 0;
-    free(rows);
-    return pid;
-}
-
 static void processes_outlive_rmjobd_and_are_adopted(void **unused)
 {
     (void)unused;
     char job[RMJ_ID_SIZE];
     int existing;
-    assert_true(start_daemon(NULL, NULL, NULL, 0));
-    assert_int_equal(submit("request-1", "/models/base", job, &existing, NULL), RMJ_OK);
-    pid_t pid = prepare_pid();
+    assert_true(daemon_start(NULL, NULL, NULL, 0));
+    assert_int_equal(daemon_submit("request-1", "/models/base", job, &existing, NULL), RMJ_OK);
+    pid_t pid = daemon_prepare_pid();
     assert_true(pid > 0);
-    stop_daemon(SIGKILL);
+    daemon_stop(SIGKILL);
     assert_int_equal(kill(pid, 0), 0);
-    assert_true(start_daemon(NULL, NULL, NULL, 0));
-    assert_int_equal(state_of(job), RMJOB__V1__JOB_STATE__PREPARING);
-    assert_int_equal(prepare_pid(), pid); // no second one was started
-    stop_daemon(SIGTERM);
+    assert_true(daemon_start(NULL, NULL, NULL, 0));
+    assert_int_equal(daemon_state_of(job), RMJOB__V1__JOB_STATE__PREPARING);
+    assert_int_equal(daemon_prepare_pid(), pid); // no second one was started
+    daemon_stop(SIGTERM);
     assert_int_equal(kill(pid, 0), 0); // a stop leaves it running too
     // One that dies while rmjobd is away is started again.
     kill(-pid, SIGKILL);
-    assert_true(start_daemon(NULL, NULL, NULL, 0));
-    int64_t until = rmj_clock_mono_ms() + PATIENCE_MS;
-    while (prepare_pid() == pid) {
-        assert_true(rmj_clock_mono_ms() < until);
-        rmj_clock_sleep_ms(10);
-    }
+    assert_true(daemon_start(NULL, NULL, NULL, 0));
+    daemon_await_another_prepare(pid);
 }
 
 static void watch_replays_and_ends_with_the_job(void **unused)
@@ -445,16 +196,11 @@ static void watch_replays_and_ends_with_the_job(void **unused)
     (void)unused;
     char job[RMJ_ID_SIZE];
     int existing;
-    assert_true(start_daemon(NULL, NULL, NULL, 0));
-    assert_int_equal(submit("request-1", "/models/base", job, &existing, NULL), RMJ_OK);
-    Rmjob__V1__WatchRequest request = RMJOB__V1__WATCH_REQUEST__INIT;
-    struct rmj_rpc_stream *stream = NULL;
-    request.job = job;
-    assert_int_equal(rmj_rpc_stream_open(&stream, client, "/rmjob.v1.Jobs/Watch", &request.base,
-                                         &rmjob__v1__event__descriptor, CALL_MS, NULL),
-                     RMJ_OK);
+    assert_true(daemon_start(NULL, NULL, NULL, 0));
+    assert_int_equal(daemon_submit("request-1", "/models/base", job, &existing, NULL), RMJ_OK);
+    struct rmj_rpc_stream *stream = daemon_watch(job);
     Rmjob__V1__Event *event = NULL;
-    assert_int_equal(rmj_rpc_stream_next(stream, CALL_MS, (ProtobufCMessage **)&event, NULL), RMJ_OK);
+    assert_int_equal(rmj_rpc_stream_next(stream, DAEMON_CALL_MS, (ProtobufCMessage **)&event, NULL), RMJ_OK);
     assert_int_equal(event->sequence, 1);
     assert_int_equal(event->state, RMJOB__V1__JOB_STATE__PREPARING);
     rmjob__v1__event__free_unpacked(event, NULL);
@@ -463,13 +209,14 @@ static void watch_replays_and_ends_with_the_job(void **unused)
     char why[] = "not needed any more";
     cancel.job = job;
     cancel.reason = why;
-    assert_int_equal(call("/rmjob.v1.Jobs/Cancel", &cancel.base, &rmjob__v1__job__descriptor, &reply, NULL), RMJ_OK);
+    assert_int_equal(daemon_call("/rmjob.v1.Jobs/Cancel", &cancel.base, &rmjob__v1__job__descriptor, &reply, NULL),
+                     RMJ_OK);
     assert_int_equal(reply->state, RMJOB__V1__JOB_STATE__CANCELLED);
     assert_non_null(strstr(reply->reason, why));
     rmjob__v1__job__free_unpacked(reply, NULL);
     uint64_t last = 1;
     Rmjob__V1__JobState ended = RMJOB__V1__JOB_STATE__PREPARING;
-    while (rmj_rpc_stream_next(stream, CALL_MS, (ProtobufCMessage **)&event, NULL) == RMJ_OK && event != NULL) {
+    while (rmj_rpc_stream_next(stream, DAEMON_CALL_MS, (ProtobufCMessage **)&event, NULL) == RMJ_OK && event != NULL) {
         assert_true(event->sequence > last);
         last = event->sequence;
         ended = event->state;
@@ -478,7 +225,7 @@ static void watch_replays_and_ends_with_the_job(void **unused)
     assert_int_equal(ended, RMJOB__V1__JOB_STATE__CANCELLED);
     rmj_rpc_stream_close(stream);
     struct rmj_error err = {0};
-    assert_int_equal(call("/rmjob.v1.Jobs/Cancel", &cancel.base, &rmjob__v1__job__descriptor, &reply, &err),
+    assert_int_equal(daemon_call("/rmjob.v1.Jobs/Cancel", &cancel.base, &rmjob__v1__job__descriptor, &reply, &err),
                      RMJ_CONFLICT);
     assert_non_null(strstr(err.message, "has ended already: CANCELLED"));
 }
@@ -490,12 +237,12 @@ static void logs_end_and_hold_every_file_of_a_job_with_many_processes(void **unu
     char job[RMJ_ID_SIZE], path[200], *bytes = malloc(SIZE);
     int existing;
     size_t got = 0, names = 0;
-    assert_true(start_daemon(NULL, NULL, NULL, 0));
-    assert_int_equal(submit("request-1", "/models/base", job, &existing, NULL), RMJ_OK);
-    assert_true(prepare_pid() > 0); // the folder of logs is there
+    assert_true(daemon_start(NULL, NULL, NULL, 0));
+    assert_int_equal(daemon_submit("request-1", "/models/base", job, &existing, NULL), RMJ_OK);
+    assert_true(daemon_prepare_pid() > 0); // the folder of logs is there
     memset(bytes, '.', SIZE);
     for (int i = 0; i < FILES; i++) {
-        snprintf(path, sizeof path, "%s/jobs/%s/logs/rank-%d-0.log", state, job, i);
+        snprintf(path, sizeof path, "%s/jobs/%s/logs/rank-%d-0.log", daemon_state, job, i);
         assert_int_equal(rmj_fs_write(path, bytes, SIZE, 0600, NULL), RMJ_OK);
     }
     free(bytes);
@@ -504,11 +251,11 @@ static void logs_end_and_hold_every_file_of_a_job_with_many_processes(void **unu
     Rmjob__V1__LogChunk *chunk = NULL;
     char last[RMJ_ID_SIZE] = "";
     request.job = job;
-    assert_int_equal(rmj_rpc_stream_open(&stream, client, "/rmjob.v1.Jobs/Logs", &request.base,
-                                         &rmjob__v1__log_chunk__descriptor, CALL_MS, NULL),
+    assert_int_equal(rmj_rpc_stream_open(&stream, daemon_client, "/rmjob.v1.Jobs/Logs", &request.base,
+                                         &rmjob__v1__log_chunk__descriptor, DAEMON_CALL_MS, NULL),
                      RMJ_OK);
     enum rmj_status status;
-    while ((status = rmj_rpc_stream_next(stream, CALL_MS, (ProtobufCMessage **)&chunk, NULL)) == RMJ_OK &&
+    while ((status = rmj_rpc_stream_next(stream, DAEMON_CALL_MS, (ProtobufCMessage **)&chunk, NULL)) == RMJ_OK &&
            chunk != NULL) {
         if (strncmp(chunk->rank, "rank-", 5) == 0) {
             got += chunk->data.len;
@@ -529,73 +276,40 @@ static void more_ranks_than_slots_are_refused_at_submit_and_at_resize(void **unu
     char job[RMJ_ID_SIZE];
     int existing;
     struct rmj_error err = {0};
-    assert_true(start_daemon(NULL, NULL, NULL, 0)); // with two slots
+    assert_true(daemon_start(NULL, NULL, NULL, 0)); // with two slots
     Rmjob__V1__SubmitRequest request = RMJOB__V1__SUBMIT_REQUEST__INIT;
     Rmjob__V1__ElasticSpec elastic = RMJOB__V1__ELASTIC_SPEC__INIT;
     ProtobufCMessage *reply = NULL;
     elastic.has_min_ranks = elastic.has_max_ranks = 1;
     elastic.min_ranks = 3;
     elastic.max_ranks = 4;
-    request.spec = make_spec("/models/base");
+    request.spec = daemon_spec("/models/base");
     request.spec->elastic = &elastic;
     assert_int_equal(
-        call("/rmjob.v1.Jobs/Submit", &request.base, &rmjob__v1__submit_response__descriptor, &reply, &err),
+        daemon_call("/rmjob.v1.Jobs/Submit", &request.base, &rmjob__v1__submit_response__descriptor, &reply, &err),
         RMJ_INVALID);
     assert_non_null(strstr(err.message, "elastic.min_ranks is 3, and this service has 2 rank slots"));
     request.spec->elastic = NULL;
     rmjob__v1__job_spec__free_unpacked(request.spec, NULL);
-    assert_int_equal(submit("request-1", "/models/base", job, &existing, &err), RMJ_OK);
+    assert_int_equal(daemon_submit("request-1", "/models/base", job, &existing, &err), RMJ_OK);
     Rmjob__V1__ResizeRequest resize = RMJOB__V1__RESIZE_REQUEST__INIT;
     resize.job = job;
     resize.has_min_ranks = resize.has_max_ranks = 1;
     resize.min_ranks = resize.max_ranks = 3;
-    assert_int_equal(call("/rmjob.v1.Jobs/Resize", &resize.base, &rmjob__v1__job__descriptor, &reply, &err),
+    assert_int_equal(daemon_call("/rmjob.v1.Jobs/Resize", &resize.base, &rmjob__v1__job__descriptor, &reply, &err),
                      RMJ_INVALID);
     assert_non_null(strstr(err.message, "this service has 2 rank slots"));
 }
 
-// Says Prepared in the name of the job's task, with a plan or a finding.
-static void say_prepared(char *job, Rmjob__V1__Finding *finding)
-{
-    char token[RMJ_DB_TOKEN_SIZE], digest[] = "d";
-    struct rmj_rpc_client *task = NULL;
-    Rmjob__V1__PreparedRequest request = RMJOB__V1__PREPARED_REQUEST__INIT;
-    Rmjob__V1__PlanSummary plan = RMJOB__V1__PLAN_SUMMARY__INIT;
-    ProtobufCMessage *reply = NULL;
-    token_of(job, token);
-    plan.digest = digest;
-    plan.has_pages = plan.has_steps = 1;
-    plan.pages = plan.steps = 4;
-    request.job = job;
-    request.plan = finding == NULL ? &plan : NULL;
-    request.findings = &finding;
-    request.n_findings = finding != NULL;
-    assert_int_equal(rmj_rpc_client_create(&task, address, token, NULL), RMJ_OK);
-    assert_int_equal(rmj_rpc_call(task, "/rmjob.v1.Ranks/Prepared", &request.base, &rmjob__v1__ack__descriptor, CALL_MS,
-                                  &reply, NULL, NULL),
-                     RMJ_OK);
-    protobuf_c_message_free_unpacked(reply, NULL);
-    rmj_rpc_client_destroy(task);
-}
-
 static void say_preparing(char *job, uint64_t rows, int resumed)
 {
-    char token[RMJ_DB_TOKEN_SIZE];
-    struct rmj_rpc_client *task = NULL;
     Rmjob__V1__PreparingRequest request = RMJOB__V1__PREPARING_REQUEST__INIT;
-    ProtobufCMessage *reply = NULL;
-    token_of(job, token);
     request.job = job;
     request.has_rows = request.has_file = request.has_files = request.has_resumed = 1;
     request.rows = rows;
     request.file = request.files = 1;
     request.resumed = resumed;
-    assert_int_equal(rmj_rpc_client_create(&task, address, token, NULL), RMJ_OK);
-    assert_int_equal(rmj_rpc_call(task, "/rmjob.v1.Ranks/Preparing", &request.base, &rmjob__v1__ack__descriptor,
-                                  CALL_MS, &reply, NULL, NULL),
-                     RMJ_OK);
-    protobuf_c_message_free_unpacked(reply, NULL);
-    rmj_rpc_client_destroy(task);
+    daemon_say(job, "/rmjob.v1.Ranks/Preparing", &request.base);
 }
 
 static void a_preparation_that_is_gone_on_with_is_told_once(void **unused)
@@ -603,28 +317,19 @@ static void a_preparation_that_is_gone_on_with_is_told_once(void **unused)
     (void)unused;
     char job[RMJ_ID_SIZE];
     int existing;
-    assert_true(start_daemon(NULL, NULL, NULL, 0));
-    assert_int_equal(submit("request-1", "/models/base", job, &existing, NULL), RMJ_OK);
+    assert_true(daemon_start(NULL, NULL, NULL, 0));
+    assert_int_equal(daemon_submit("request-1", "/models/base", job, &existing, NULL), RMJ_OK);
     say_preparing(job, 10, 0);
-    pid_t pid = prepare_pid();
+    pid_t pid = daemon_prepare_pid();
     kill(-pid, SIGKILL);
-    int64_t until = rmj_clock_mono_ms() + PATIENCE_MS;
-    for (pid_t next = pid; next == pid || next == 0; next = prepare_pid()) {
-        assert_true(rmj_clock_mono_ms() < until);
-        rmj_clock_sleep_ms(10);
-    }
+    daemon_await_another_prepare(pid);
     say_preparing(job, 7, 1);
     say_preparing(job, 8, 1);
-    Rmjob__V1__WatchRequest request = RMJOB__V1__WATCH_REQUEST__INIT;
-    struct rmj_rpc_stream *stream = NULL;
-    request.job = job;
-    assert_int_equal(rmj_rpc_stream_open(&stream, client, "/rmjob.v1.Jobs/Watch", &request.base,
-                                         &rmjob__v1__event__descriptor, CALL_MS, NULL),
-                     RMJ_OK);
+    struct rmj_rpc_stream *stream = daemon_watch(job);
     size_t told = 0;
     for (int at_end = 0; !at_end;) {
         Rmjob__V1__Event *event = NULL;
-        assert_int_equal(rmj_rpc_stream_next(stream, CALL_MS, (ProtobufCMessage **)&event, NULL), RMJ_OK);
+        assert_int_equal(rmj_rpc_stream_next(stream, DAEMON_CALL_MS, (ProtobufCMessage **)&event, NULL), RMJ_OK);
         told += strcmp(event->text, "a preparation that was stopped is gone on with, at row 7") == 0;
         at_end = strcmp(event->text, "read 8 rows, file 1 of 1") == 0;
         rmjob__v1__event__free_unpacked(event, NULL);
@@ -647,7 +352,7 @@ static void a_prepare_that_could_not_work_is_no_failure_of_the_data(void **unuse
         {field, 2, RMJOB__V1__JOB_STATE__FAILED_DATA},           {field, 6, RMJOB__V1__JOB_STATE__FAILED_DATA},
         {field, 7, RMJOB__V1__JOB_STATE__FAILED_INFRASTRUCTURE},
     };
-    assert_true(start_daemon(NULL, NULL, NULL, 0));
+    assert_true(daemon_start(NULL, NULL, NULL, 0));
     for (size_t i = 0; i < RMJ_COUNT(cases); i++) {
         char job[RMJ_ID_SIZE];
         int existing;
@@ -656,9 +361,9 @@ static void a_prepare_that_could_not_work_is_no_failure_of_the_data(void **unuse
         finding.message = message;
         finding.has_exit_code = 1;
         finding.exit_code = cases[i].exit_code;
-        assert_int_equal(submit(NULL, "/models/base", job, &existing, NULL), RMJ_OK);
-        say_prepared(job, &finding);
-        assert_int_equal(state_of(job), cases[i].state);
+        assert_int_equal(daemon_submit(NULL, "/models/base", job, &existing, NULL), RMJ_OK);
+        daemon_say_prepared(job, &finding);
+        assert_int_equal(daemon_state_of(job), cases[i].state);
     }
 }
 
@@ -667,18 +372,19 @@ static void the_last_error_of_a_rank_is_in_the_reason_of_its_job(void **unused)
     (void)unused;
     char job[RMJ_ID_SIZE];
     int existing;
-    assert_true(start_daemon(NULL, NULL, NULL, 0));
-    assert_int_equal(submit("request-1", "/models/base", job, &existing, NULL), RMJ_OK);
-    say_prepared(job, NULL);
-    int64_t until = rmj_clock_mono_ms() + PATIENCE_MS;
-    while (state_of(job) != RMJOB__V1__JOB_STATE__FAILED_INFRASTRUCTURE) {
+    assert_true(daemon_start(NULL, NULL, NULL, 0));
+    assert_int_equal(daemon_submit("request-1", "/models/base", job, &existing, NULL), RMJ_OK);
+    daemon_say_prepared(job, NULL);
+    int64_t until = rmj_clock_mono_ms() + DAEMON_PATIENCE_MS;
+    while (daemon_state_of(job) != RMJOB__V1__JOB_STATE__FAILED_INFRASTRUCTURE) {
         assert_true(rmj_clock_mono_ms() < until);
         rmj_clock_sleep_ms(10);
     }
     Rmjob__V1__GetJobRequest request = RMJOB__V1__GET_JOB_REQUEST__INIT;
     Rmjob__V1__Job *reply = NULL;
     request.job = job;
-    assert_int_equal(call("/rmjob.v1.Jobs/Get", &request.base, &rmjob__v1__job__descriptor, &reply, NULL), RMJ_OK);
+    assert_int_equal(daemon_call("/rmjob.v1.Jobs/Get", &request.base, &rmjob__v1__job__descriptor, &reply, NULL),
+                     RMJ_OK);
     assert_non_null(strstr(reply->reason, "exit code 11: cannot make directory /gone;"));
     rmjob__v1__job__free_unpacked(reply, NULL);
 }
@@ -690,8 +396,8 @@ static void while_the_state_cannot_be_written_reads_go_on_and_changes_are_refuse
     int existing;
     struct rmj_error err = {0};
     // The layout and the first submission are written, nothing after them.
-    assert_true(start_daemon("db.write@3+=error", NULL, NULL, 0));
-    if (submit("request-1", "/models/base", job, &existing, &err) != RMJ_OK) {
+    assert_true(daemon_start("db.write@3+=error", NULL, NULL, 0));
+    if (daemon_submit("request-1", "/models/base", job, &existing, &err) != RMJ_OK) {
         fail_msg("%s", err.message);
     }
     Rmjob__V1__CancelRequest cancel = RMJOB__V1__CANCEL_REQUEST__INIT;
@@ -699,21 +405,22 @@ static void while_the_state_cannot_be_written_reads_go_on_and_changes_are_refuse
     cancel.job = job;
     // At first the owner may not have met it yet, and then takes a cancel that it cannot answer: a short wait.
     enum rmj_status status = RMJ_TIMEOUT;
-    for (int64_t until = rmj_clock_mono_ms() + PATIENCE_MS; status == RMJ_TIMEOUT;) {
+    for (int64_t until = rmj_clock_mono_ms() + DAEMON_PATIENCE_MS; status == RMJ_TIMEOUT;) {
         assert_true(rmj_clock_mono_ms() < until);
-        status = rmj_rpc_call(client, "/rmjob.v1.Jobs/Cancel", &cancel.base, &rmjob__v1__job__descriptor, 500, &reply,
-                              NULL, &err);
+        status = rmj_rpc_call(daemon_client, "/rmjob.v1.Jobs/Cancel", &cancel.base, &rmjob__v1__job__descriptor, 500,
+                              &reply, NULL, &err);
     }
     assert_int_equal(rmj_status_exit_code(status), 7);
     assert_non_null(strstr(err.message, "nothing was changed: the service cannot write its state in"));
-    assert_int_equal(rmj_status_exit_code(submit("request-2", "/models/base", again, &existing, &err)), 7);
+    assert_int_equal(rmj_status_exit_code(daemon_submit("request-2", "/models/base", again, &existing, &err)), 7);
     assert_non_null(strstr(err.message, "cannot write its state"));
     Rmjob__V1__ServerInfoRequest ask = RMJOB__V1__SERVER_INFO_REQUEST__INIT;
-    assert_int_equal(call("/rmjob.v1.Jobs/GetServerInfo", &ask.base, &rmjob__v1__server_info__descriptor, &reply, &err),
-                     RMJ_OK);
+    assert_int_equal(
+        daemon_call("/rmjob.v1.Jobs/GetServerInfo", &ask.base, &rmjob__v1__server_info__descriptor, &reply, &err),
+        RMJ_OK);
     protobuf_c_message_free_unpacked(reply, NULL);
-    assert_int_equal(job_count(), 1);
-    assert_int_equal(state_of(job), RMJOB__V1__JOB_STATE__PREPARING);
+    assert_int_equal(daemon_job_count(), 1);
+    assert_int_equal(daemon_state_of(job), RMJOB__V1__JOB_STATE__PREPARING);
 }
 
 static void another_version_is_refused_with_both_named(void **unused)
@@ -723,16 +430,17 @@ static void another_version_is_refused_with_both_named(void **unused)
     Rmjob__V1__ServerInfo *info = NULL;
     struct rmj_error err = {0};
     char other[] = "9.9.0", same[] = RMJ_VERSION;
-    assert_true(start_daemon(NULL, NULL, NULL, 0));
+    assert_true(daemon_start(NULL, NULL, NULL, 0));
     request.client_version = other;
     assert_int_equal(
-        call("/rmjob.v1.Jobs/GetServerInfo", &request.base, &rmjob__v1__server_info__descriptor, &info, &err),
+        daemon_call("/rmjob.v1.Jobs/GetServerInfo", &request.base, &rmjob__v1__server_info__descriptor, &info, &err),
         RMJ_INVALID);
     assert_non_null(strstr(err.message, "9.9.0"));
     assert_non_null(strstr(err.message, RMJ_VERSION));
     request.client_version = same;
     assert_int_equal(
-        call("/rmjob.v1.Jobs/GetServerInfo", &request.base, &rmjob__v1__server_info__descriptor, &info, &err), RMJ_OK);
+        daemon_call("/rmjob.v1.Jobs/GetServerInfo", &request.base, &rmjob__v1__server_info__descriptor, &info, &err),
+        RMJ_OK);
     assert_int_equal(info->protocol, RMJ_PROTOCOL);
     assert_non_null(strstr(info->signing_key_pem, "BEGIN PUBLIC KEY"));
     rmjob__v1__server_info__free_unpacked(info, NULL);
@@ -744,22 +452,23 @@ static void policies_are_kept_and_bind(void **unused)
     char job[RMJ_ID_SIZE], project[] = "default";
     int existing;
     struct rmj_error err = {0};
-    assert_true(start_daemon(NULL, NULL, NULL, 0));
+    assert_true(daemon_start(NULL, NULL, NULL, 0));
     Rmjob__V1__GetPolicyRequest get = RMJOB__V1__GET_POLICY_REQUEST__INIT;
     Rmjob__V1__SetPolicyRequest set = RMJOB__V1__SET_POLICY_REQUEST__INIT;
     Rmjob__V1__Policy *reply = NULL;
     get.project = project;
-    assert_int_equal(call("/rmjob.v1.Jobs/GetPolicy", &get.base, &rmjob__v1__policy__descriptor, &set.policy, &err),
-                     RMJ_OK);
+    assert_int_equal(
+        daemon_call("/rmjob.v1.Jobs/GetPolicy", &get.base, &rmjob__v1__policy__descriptor, &set.policy, &err), RMJ_OK);
     assert_true(set.policy->floors->rewardbench2->math > 0.25);
     set.policy->floors->rewardbench2->has_ties = 1;
     set.policy->floors->rewardbench2->ties = 0.9;
-    assert_int_equal(call("/rmjob.v1.Jobs/SetPolicy", &set.base, &rmjob__v1__policy__descriptor, &reply, &err), RMJ_OK);
+    assert_int_equal(daemon_call("/rmjob.v1.Jobs/SetPolicy", &set.base, &rmjob__v1__policy__descriptor, &reply, &err),
+                     RMJ_OK);
     rmjob__v1__policy__free_unpacked(reply, NULL);
-    assert_int_equal(submit("request-1", "/models/base", job, &existing, &err), RMJ_INVALID);
+    assert_int_equal(daemon_submit("request-1", "/models/base", job, &existing, &err), RMJ_INVALID);
     assert_non_null(strstr(err.message, "ties"));
     set.policy->floors->rewardbench2->math = 0.2;
-    assert_int_equal(call("/rmjob.v1.Jobs/SetPolicy", &set.base, &rmjob__v1__policy__descriptor, &reply, &err),
+    assert_int_equal(daemon_call("/rmjob.v1.Jobs/SetPolicy", &set.base, &rmjob__v1__policy__descriptor, &reply, &err),
                      RMJ_INVALID);
     assert_non_null(strstr(err.message, "not above chance"));
     rmjob__v1__policy__free_unpacked(set.policy, NULL);
@@ -775,25 +484,25 @@ static void kill_9_at_every_database_write_loses_no_answered_job(void **unused)
             char fault[64], job[RMJ_ID_SIZE] = "", again[RMJ_ID_SIZE];
             int existing = 0, answered = 0;
             snprintf(fault, sizeof fault, "%s@%d=kill", points[p], at);
-            assert_int_equal(rmj_fs_remove_tree(state, NULL), RMJ_OK);
-            if (start_daemon(fault, NULL, NULL, 0)) {
-                answered = submit("request-1", "/models/base", job, &existing, NULL) == RMJ_OK;
+            assert_int_equal(rmj_fs_remove_tree(daemon_state, NULL), RMJ_OK);
+            if (daemon_start(fault, NULL, NULL, 0)) {
+                answered = daemon_submit("request-1", "/models/base", job, &existing, NULL) == RMJ_OK;
                 if (answered) {
                     Rmjob__V1__CancelRequest cancel = RMJOB__V1__CANCEL_REQUEST__INIT;
                     Rmjob__V1__Job *reply = NULL;
                     cancel.job = job;
-                    survived = call("/rmjob.v1.Jobs/Cancel", &cancel.base, &rmjob__v1__job__descriptor, &reply, NULL) ==
-                               RMJ_OK;
+                    survived = daemon_call("/rmjob.v1.Jobs/Cancel", &cancel.base, &rmjob__v1__job__descriptor, &reply,
+                                           NULL) == RMJ_OK;
                     if (reply != NULL) {
                         rmjob__v1__job__free_unpacked(reply, NULL);
                     }
                 }
-                stop_daemon(SIGKILL);
+                daemon_stop(SIGKILL);
             }
             kills += !survived;
-            assert_true(start_daemon(NULL, NULL, NULL, 0));
+            assert_true(daemon_start(NULL, NULL, NULL, 0));
             struct rmj_error err = {0};
-            if (submit("request-1", "/models/base", again, &existing, &err) != RMJ_OK) {
+            if (daemon_submit("request-1", "/models/base", again, &existing, &err) != RMJ_OK) {
                 fail_msg("%s: %s", fault, err.message);
             }
             if (answered) {
@@ -801,15 +510,21 @@ static void kill_9_at_every_database_write_loses_no_answered_job(void **unused)
                 assert_string_equal(again, job);
             }
             if (survived) {
-                assert_int_equal(state_of(again), RMJOB__V1__JOB_STATE__CANCELLED);
+                assert_int_equal(daemon_state_of(again), RMJOB__V1__JOB_STATE__CANCELLED);
             }
-            assert_int_equal(job_count(), 1);
-            stop_daemon(SIGKILL);
-            end_launches();
+            assert_int_equal(daemon_job_count(), 1);
+            daemon_stop(SIGKILL);
+            daemon_end_launches();
             assert_true(at < 40);
         }
         assert_true(kills >= 2); // the submission and the cancellation at least; others may share a turn
     }
+}
+
+static char *program(void)
+{
+    const char *folder = getenv("RMJOB_BIN");
+    return rmj_fs_join(folder == NULL ? "build/dev/bin" : folder, "rmjobd");
 }
 
 int main(void)
@@ -824,23 +539,30 @@ int main(void)
     free(path);
     signal(SIGPIPE, SIG_IGN);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(submit_is_idempotent_and_durable, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_refused_spec_leaves_nothing, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_second_rmjobd_is_refused_and_names_the_first, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_network_address_needs_a_token, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_rank_speaks_for_its_own_job_only, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(processes_outlive_rmjobd_and_are_adopted, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(watch_replays_and_ends_with_the_job, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(logs_end_and_hold_every_file_of_a_job_with_many_processes, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(more_ranks_than_slots_are_refused_at_submit_and_at_resize, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_preparation_that_is_gone_on_with_is_told_once, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_prepare_that_could_not_work_is_no_failure_of_the_data, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(the_last_error_of_a_rank_is_in_the_reason_of_its_job, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(submit_is_idempotent_and_durable, daemon_set_up, daemon_tear_down),
+        cmocka_unit_test_setup_teardown(a_refused_spec_leaves_nothing, daemon_set_up, daemon_tear_down),
+        cmocka_unit_test_setup_teardown(a_second_rmjobd_is_refused_and_names_the_first, daemon_set_up,
+                                        daemon_tear_down),
+        cmocka_unit_test_setup_teardown(a_network_address_needs_a_token, daemon_set_up, daemon_tear_down),
+        cmocka_unit_test_setup_teardown(a_rank_speaks_for_its_own_job_only, daemon_set_up, daemon_tear_down),
+        cmocka_unit_test_setup_teardown(processes_outlive_rmjobd_and_are_adopted, daemon_set_up, daemon_tear_down),
+        cmocka_unit_test_setup_teardown(watch_replays_and_ends_with_the_job, daemon_set_up, daemon_tear_down),
+        cmocka_unit_test_setup_teardown(logs_end_and_hold_every_file_of_a_job_with_many_processes, daemon_set_up,
+                                        daemon_tear_down),
+        cmocka_unit_test_setup_teardown(more_ranks_than_slots_are_refused_at_submit_and_at_resize, daemon_set_up,
+                                        daemon_tear_down),
+        cmocka_unit_test_setup_teardown(a_preparation_that_is_gone_on_with_is_told_once, daemon_set_up,
+                                        daemon_tear_down),
+        cmocka_unit_test_setup_teardown(a_prepare_that_could_not_work_is_no_failure_of_the_data, daemon_set_up,
+                                        daemon_tear_down),
+        cmocka_unit_test_setup_teardown(the_last_error_of_a_rank_is_in_the_reason_of_its_job, daemon_set_up,
+                                        daemon_tear_down),
         cmocka_unit_test_setup_teardown(while_the_state_cannot_be_written_reads_go_on_and_changes_are_refused_by_name,
-                                        set_up, tear_down),
-        cmocka_unit_test_setup_teardown(another_version_is_refused_with_both_named, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(policies_are_kept_and_bind, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(kill_9_at_every_database_write_loses_no_answered_job, set_up, tear_down),
+                                        daemon_set_up, daemon_tear_down),
+        cmocka_unit_test_setup_teardown(another_version_is_refused_with_both_named, daemon_set_up, daemon_tear_down),
+        cmocka_unit_test_setup_teardown(policies_are_kept_and_bind, daemon_set_up, daemon_tear_down),
+        cmocka_unit_test_setup_teardown(kill_9_at_every_database_write_loses_no_answered_job, daemon_set_up,
+                                        daemon_tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

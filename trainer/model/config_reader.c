@@ -68,8 +68,10 @@ enum rmj_status rmj_config_read_positive(const struct rmj_config_reader *r, cons
         *out = fallback;
         return RMJ_OK;
     }
-    if (!json_is_number(value) || !(json_number_value(value) > 0) || !isfinite(json_number_value(value))) {
-        return rmj_fail(r->err, RMJ_DATA, "%s: \"%s\" must be a number over zero", r->path, key);
+    // Most become float32, where the smallest numbers are zero and the largest infinite.
+    if (!json_is_number(value) || !((float)json_number_value(value) > 0) ||
+        !isfinite((float)json_number_value(value))) {
+        return rmj_fail(r->err, RMJ_DATA, "%s: \"%s\" must be a number over zero that float32 holds", r->path, key);
     }
     *out = json_number_value(value);
     return RMJ_OK;

@@ -27,7 +27,7 @@ RMJ_MUST_USE enum rmj_status rmj_config_read_count(const struct rmj_config_reade
 RMJ_MUST_USE enum rmj_status rmj_config_read_flag(const struct rmj_config_reader *r, const char *key, int *out);
 // One id; of a list (some models end a turn with several) the first; -1 when there is none.
 RMJ_MUST_USE enum rmj_status rmj_config_read_token(const struct rmj_config_reader *r, const char *key, int32_t *out);
-// A number over zero of `object`; fallback 0 means that the key must be there.
+// A number over zero of `object`, also as a float32; fallback 0 means that the key must be there.
 RMJ_MUST_USE enum rmj_status rmj_config_read_positive(const struct rmj_config_reader *r, const json_t *object,
                                                       const char *key, double fallback, double *out);
 // Accepts one name of an activation under `key`, or its absence.

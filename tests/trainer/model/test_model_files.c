@@ -172,6 +172,9 @@ static void configs_that_ask_for_something_else_are_refused_by_key(void **state)
         {CONFIG_START ",\"pad_token_id\":6}", "\"pad_token_id\" 6 is outside the vocabulary of 6"},
         {CONFIG_START ",\"attention_bias\":1}", "\"attention_bias\" must be true or false"},
         {CONFIG_START ",\"rms_norm_eps\":\"x\"}", "\"rms_norm_eps\" must be a number over zero"},
+        // Found by tests/fuzz/fuzz_config.c: infinite and zero as a float32.
+        {CONFIG_START ",\"rms_norm_eps\":1e305}", "\"rms_norm_eps\" must be a number over zero that float32 holds"},
+        {CONFIG_START ",\"rms_norm_eps\":1e-60}", "\"rms_norm_eps\" must be a number over zero that float32 holds"},
         {"{\"architectures\":[\"LlamaForCausalLM\"],\"model_type\":\"llama\",\"hidden_size\":8}",
          "key \"num_hidden_layers\" is missing"},
         {"{\"architectures\":[\"LlamaForCausalLM\"],\"model_type\":\"llama\",\"num_hidden_layers\":100000}",

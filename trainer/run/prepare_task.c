@@ -1,14 +1,8 @@
 // The task that prepares a job's data: a directory of its own, so that a killed one is gone on with, and progress.
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
-#include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -18,10 +12,11 @@
 #include "trainer/run/exit_codes.h"
 #include "trainer/run/link.h"
 #include "trainer/run/tasks.h"
+#include "trainer/run/work.h"
 
-#define PREFIX "rmjob-prepare-"
-// A killed preparation is begun again within seconds; what nobody came back for in a day goes.
-#define ABANDONED_SECONDS 86400
+// Another process may prepare this job still: one that was started right before rmjobd was killed is in no list. It is
+// waited for, and what it leaves is gone on with.
+#define OTHER_MS ((int64_t)12 * 3600 * 1000)
 #define PROGRESS_MS 1000
 #define PROGRESS_CALL_MS 300
 
@@ -39,64 +34,6 @@ static enum rmj_status report_failure(struct rmj_link *link, const char *job, co
     request.findings = findings;
     request.n_findings = 1;
     return rmj_link_call(link, "/rmjob.v1.Ranks/Prepared", &request.base, RMJ_SERVICE_GONE_MS, err);
-}
-
-static int is_abandoned(const char *path)
-{
-    struct stat status;
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    int abandoned = fd >= 0 && fstat(fd, &status) == 0 && status.st_uid == geteuid() &&
-                    time(NULL) - status.st_mtime > ABANDONED_SECONDS && flock(fd, LOCK_EX | LOCK_NB) == 0;
-    if (fd >= 0) {
-        close(fd);
-    }
-    return abandoned;
-}
-
-static void sweep(const char *base)
-{
-    DIR *directory = opendir(base);
-    const struct dirent *entry;
-    while (directory != NULL && (entry = readdir(directory)) != NULL) {
-        char path[4096];
-        if (strncmp(entry->d_name, PREFIX, strlen(PREFIX)) == 0 &&
-            snprintf(path, sizeof path, "%s/%s", base, entry->d_name) < (int)sizeof path && is_abandoned(path) &&
-            rmj_fs_remove_tree(path, NULL) != RMJ_OK) {
-            rmj_log(RMJ_LOG_WARN, "rank", "event=left_behind directory=\"%s\"", path);
-        }
-    }
-    if (directory != NULL) {
-        closedir(directory);
-    }
-}
-
-// The job's directory, held by a lock for the life of the process; its descriptor, or -1 with what is wrong.
-static int open_directory(const char *job_uid, char *path, size_t size, struct rmj_error *err)
-{
-    const char *base = getenv("TMPDIR");
-    base = base == NULL || base[0] == '\0' ? "/tmp" : base;
-    sweep(base);
-    int length = snprintf(path, size, "%s/" PREFIX "%s", base, job_uid);
-    for (size_t i = strlen(base) + strlen(PREFIX) + 1; length < (int)size && path[i] != '\0'; i++) {
-        path[i] = path[i] == '/' ? '-' : path[i]; // a uid is a prefix in the store
-    }
-    if (length >= (int)size || (mkdir(path, 0700) != 0 && errno != EEXIST)) {
-        (void)rmj_fail(err, RMJ_IO, "cannot make %s: %s; set TMPDIR to a directory with room", path, strerror(errno));
-        return -1;
-    }
-    struct stat status;
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0 || fstat(fd, &status) != 0 || status.st_uid != geteuid()) {
-        (void)rmj_fail(err, RMJ_DENIED, "%s is not a directory of this user; remove it", path);
-    } else if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
-        (void)rmj_fail(err, RMJ_AGAIN, "another process prepares this job in %s", path);
-    } else {
-        return fd;
-    }
-    if (fd >= 0) {
-        close(fd);
-    }
-    return -1;
 }
 
 struct telling {
@@ -133,7 +70,7 @@ static enum rmj_status prepare_in(struct telling *telling, const Rmjob__V1__Task
                                   Rmjob__V1__PreparedRequest **result, struct rmj_error *err)
 {
     char path[4096];
-    int fd = open_directory(task->job_uid, path, sizeof path, err);
+    int fd = rmj_work_hold(task->job_uid, path, sizeof path, OTHER_MS, err);
     if (fd < 0) {
         return err->status;
     }

@@ -303,6 +303,12 @@ static enum rmj_status read_head_width(const struct rmj_config_reader *r, struct
                             r->path, config->hidden_width, config->head_count);
         }
         fallback = config->hidden_width / config->head_count;
+        if (fallback > RMJ_HEAD_WIDTH_MAX) {
+            return rmj_fail(
+                r->err, RMJ_DATA,
+                "%s: \"hidden_size\" %u over \"num_attention_heads\" %u is %u; heads are read up to %u wide", r->path,
+                config->hidden_width, config->head_count, fallback, RMJ_HEAD_WIDTH_MAX);
+        }
     }
     return rmj_config_read_count(r, "head_dim", RMJ_HEAD_WIDTH_MAX, fallback, &config->head_width);
 }

@@ -153,6 +153,10 @@ static void configs_that_ask_for_something_else_are_refused_by_key(void **state)
         {"{\"model_type\":\"llama\"}", "\"architectures\" must name one architecture"},
         {"{\"architectures\":[\"GPT2LMHeadModel\"]}", "architecture \"GPT2LMHeadModel\" is not supported"},
         {"{\"architectures\":[\"LlamaForCausalLM\"],\"model_type\":\"mistral\"}", "\"model_type\" must be \"llama\""},
+        // Found by tests/fuzz/fuzz_config.c: no head_dim, and wider than what is made room for.
+        {"{\"architectures\":[\"LlamaForCausalLM\"],\"model_type\":\"llama\",\"hidden_size\":2052,"
+         "\"num_hidden_layers\":1,\"num_attention_heads\":2,\"intermediate_size\":4,\"vocab_size\":6}",
+         "is 1026; heads are read up to 1024 wide"},
         {CONFIG_START ",\"hidden_act\":\"gelu\"}", "\"hidden_act\" is not \"silu\""},
         {CONFIG_START ",\"sliding_window\":128}", "\"sliding_window\" is not supported"},
         {CONFIG_START ",\"quantization_config\":{\"bits\":4}}", "\"quantization_config\" is not supported"},

@@ -104,6 +104,21 @@ def main():
         over = {r["name"] for r in json.loads(run.stdout)["comparisons"] if r["over"]}
         check(run.returncode == 6 and {"scores", "grad." + name, "after3." + name} <= over, str(over))
 
+    def a_weight_that_differs_a_little_is_seen():
+        for name in ("model.layers.0.self_attn.q_proj.weight", "model.layers.1.input_layernorm.weight", "score.weight"):
+            wrong = Copy(directory).tensors("model.safetensors", lambda t: t.update({name: scaled(t[name], 1.0001)}))
+            fails(wrong.folder, "OVER")
+
+    def pads_behind_a_side_are_read_as_transformers_reads_them():
+        pad = json.loads((DATA / SMALL / "config.json").read_text())["pad_token_id"]
+
+        def add_pads(batch):
+            for i, pair in enumerate(batch["pairs"]):
+                pair["chosen_ids"] += [pad] * (i % 3)
+                pair["rejected_ids"] += [pad] * (i % 2)
+        run = verify(Copy(directory).batch(add_pads).folder)
+        check(run.returncode == 0 and f"end in pad_token_id ({pad})" in run.stdout, run.stdout + run.stderr)
+
     def what_cannot_be_compared_is_a_failure_by_name():
         def rename(tensors):
             tensors["grad.model.layers.7.mlp.up_proj.weight"] = tensors.pop("grad.model.layers.1.mlp.up_proj.weight")
@@ -215,6 +230,7 @@ def main():
     try:
         run_cases([(f.__name__.replace("_", " "), f) for f in (
             goldens_are_equal, threads_change_nothing, one_tensor_that_differs_is_named, a_weight_that_differs_is_seen_everywhere,
+            a_weight_that_differs_a_little_is_seen, pads_behind_a_side_are_read_as_transformers_reads_them,
             what_cannot_be_compared_is_a_failure_by_name, a_head_may_stand_apart, without_an_optimizer_there_is_one_pass,
             wrong_batches_are_said, wrong_files_are_said, wrong_command_lines_exit_2)])
     finally:

@@ -166,8 +166,8 @@ static void compare_gradient(struct verify *v, const struct rmj_safetensor *foun
     double least = fmax(SMALL_SHARE * v->theirs_global_norm, NO_GRADIENT);
     struct rmj_verify_row *row =
         add_row(v, RMJ_VERIFY_GRADIENT, share(distance, norm > least ? norm : least), v->options->tolerance);
-    snprintf(row->name, sizeof row->name, "%s%s", found->name,
-             norm > least ? "" : " (small; against a thousandth of all gradients)");
+    snprintf(row->name, sizeof row->name, "%s", found->name);
+    snprintf(row->remark, sizeof row->remark, "%s", norm > least ? "" : "small; against a thousandth of all gradients");
     mark_unsettled(v, tensor, norm, least);
 }
 
@@ -200,11 +200,10 @@ static void compare_parameter(struct verify *v, const struct rmj_safetensor *fou
         distance = settled_distance(v, tensor, distance, &left_out);
     }
     struct rmj_verify_row *row = add_row(v, RMJ_VERIFY_PARAMETER, share(distance, norm), limit);
-    int length = snprintf(row->name, sizeof row->name, "%s", found->name);
-    if (left_out > 0 && length > 0 && (size_t)length < sizeof row->name) {
-        snprintf(row->name + length, sizeof row->name - (size_t)length,
-                 " (without %llu of %llu elements that follow a gradient's rounding)", (unsigned long long)left_out,
-                 (unsigned long long)tensor->element_count);
+    snprintf(row->name, sizeof row->name, "%s", found->name);
+    if (left_out > 0) {
+        snprintf(row->remark, sizeof row->remark, "without %llu of %llu elements that follow a gradient's rounding",
+                 (unsigned long long)left_out, (unsigned long long)tensor->element_count);
     }
 }
 

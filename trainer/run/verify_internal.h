@@ -48,6 +48,7 @@ enum rmj_verify_group {
 
 struct rmj_verify_row {
     char name[RMJ_VERIFY_TEXT_SIZE]; // as in the expected file, or "loss of step 2"
+    char remark[96];                 // what is special about the comparison; empty: nothing
     enum rmj_verify_group group;
     double distance; // ||ours - theirs|| / ||theirs||
     double limit;

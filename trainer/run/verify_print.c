@@ -55,8 +55,9 @@ static int compare_rows(const void *a, const void *b)
 static void print_row(const struct rmj_verify_row *row, int colour, FILE *out)
 {
     int over = is_over(row);
-    fprintf(out, "  %s%-9.2e %-9.1e %-4s%s %s%s\n", over && colour ? "\033[31m" : "", row->distance, row->limit,
-            over ? "OVER" : "", over && colour ? "\033[0m" : "", row->name, row->judged ? "" : " (not judged)");
+    fprintf(out, "  %s%-9.2e %-9.1e %-4s%s %s%s%s%s%s\n", over && colour ? "\033[31m" : "", row->distance, row->limit,
+            over ? "OVER" : "", over && colour ? "\033[0m" : "", row->name, row->judged ? "" : " (not judged)",
+            row->remark[0] != '\0' ? " (" : "", row->remark, row->remark[0] != '\0' ? ")" : "");
 }
 
 static void print_group(const struct rmj_verify_options *options, const struct rmj_verify_result *result,
@@ -135,9 +136,11 @@ static void print_json(const struct rmj_verify_options *options, const struct rm
     json_t *rows = json_array();
     for (size_t i = 0; i < r->row_count; i++) {
         const struct rmj_verify_row *row = &r->rows[i];
-        json_array_append_new(rows, json_pack("{s:s, s:s, s:o, s:o, s:b, s:b}", "name", row->name, "group",
+        json_t *remark = row->remark[0] != '\0' ? json_string(row->remark) : NULL;
+        json_array_append_new(rows, json_pack("{s:s, s:s, s:o, s:o, s:b, s:b, s:o*}", "name", row->name, "group",
                                               groups[row->group].key, "distance", number(row->distance), "limit",
-                                              number(row->limit), "judged", row->judged, "over", is_over(row)));
+                                              number(row->limit), "judged", row->judged, "over", is_over(row), "remark",
+                                              remark));
     }
     size_t over = rmj_verify_over_count(r);
     json_t *root = json_pack("{s:o*, s:s, s:i, s:i, s:I, s:i, s:i, s:f, s:b, s:I, s:o, s:o, s:o}", "model",

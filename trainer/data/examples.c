@@ -8,6 +8,8 @@
 #define BATCH_ROWS 256u
 // A batch is closed early when its lines reach this.
 #define BATCH_BYTES ((size_t)16 << 20)
+// A slot keeps its room for the next batch up to this: a few long rows must not leave all slots long.
+#define SLOT_BYTES_KEPT (BATCH_BYTES / BATCH_ROWS)
 
 struct worker {
     struct rmj_row row;
@@ -146,6 +148,34 @@ static enum rmj_status hand_over(struct slot *slot, rmj_example_fn each, void *c
     return RMJ_OK;
 }
 
+static void slot_release(struct slot *slot)
+{
+    rmj_buf_deinit(&slot->line);
+    rmj_buf_deinit(&slot->prompt);
+    rmj_tokens_deinit(&slot->chosen.tokens);
+    for (uint32_t j = 0; j < slot->rejected_room; j++) {
+        rmj_tokens_deinit(&slot->rejected[j].tokens);
+    }
+    free(slot->rejected);
+}
+
+static void slot_init(struct slot *slot)
+{
+    memset(slot, 0, sizeof *slot);
+    rmj_buf_init(&slot->line, RMJ_LINE_SIZE_MAX);
+    rmj_buf_init(&slot->prompt, 2 * RMJ_LINE_SIZE_MAX);
+}
+
+// What a row takes goes by its line's size.
+static void make_line_room(struct slot *slot)
+{
+    if (slot->line.capacity > SLOT_BYTES_KEPT) {
+        slot_release(slot);
+        slot_init(slot);
+    }
+    rmj_buf_clear(&slot->line);
+}
+
 static enum rmj_status read_batch(struct batch *batch, struct rmj_lines *lines, int *at_end, struct rmj_error *err)
 {
     size_t bytes = 0;
@@ -158,7 +188,8 @@ static enum rmj_status read_batch(struct batch *batch, struct rmj_lines *lines, 
         struct slot *slot = &batch->slots[batch->count];
         const char *line;
         size_t size;
-        RMJ_TRY(rmj_lines_next(lines, &line, &size, &slot->ended, err));
+        int ended;
+        RMJ_TRY(rmj_lines_next(lines, &line, &size, &ended, err));
         if (line == NULL) {
             *at_end = 1;
             return RMJ_OK;
@@ -166,7 +197,8 @@ static enum rmj_status read_batch(struct batch *batch, struct rmj_lines *lines, 
         if (rmj_lines_row(lines) <= batch->options->skip_rows) {
             continue;
         }
-        rmj_buf_clear(&slot->line);
+        make_line_room(slot);
+        slot->ended = ended;
         rmj_buf_append(&slot->line, line, size);
         RMJ_TRY(rmj_buf_check(&slot->line, err));
         slot->example.row = rmj_lines_row(lines);
@@ -193,8 +225,7 @@ static struct batch *batch_create(const struct rmj_examples_options *options)
         rmj_render_memory_init(&batch->workers[i].memory);
     }
     for (size_t i = 0; i < BATCH_ROWS; i++) {
-        rmj_buf_init(&batch->slots[i].line, RMJ_LINE_SIZE_MAX);
-        rmj_buf_init(&batch->slots[i].prompt, 2 * RMJ_LINE_SIZE_MAX);
+        slot_init(&batch->slots[i]);
     }
     return batch;
 }
@@ -208,14 +239,7 @@ static void batch_destroy(struct batch *batch)
         rmj_render_memory_deinit(&batch->workers[i].memory);
     }
     for (size_t i = 0; i < BATCH_ROWS; i++) {
-        struct slot *slot = &batch->slots[i];
-        rmj_buf_deinit(&slot->line);
-        rmj_buf_deinit(&slot->prompt);
-        rmj_tokens_deinit(&slot->chosen.tokens);
-        for (uint32_t j = 0; j < slot->rejected_room; j++) {
-            rmj_tokens_deinit(&slot->rejected[j].tokens);
-        }
-        free(slot->rejected);
+        slot_release(&batch->slots[i]);
     }
     free(batch->workers);
     free(batch);

@@ -1,5 +1,6 @@
 // Pairs on their way into a plan: what goes in comes out, duplicates are found whatever the number, a preparation that
 // is killed goes on where it was and ends in the same plan.
+#include <malloc.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -284,6 +285,53 @@ static void a_full_disk_is_not_the_datas_fault(void **state)
     }
 }
 
+struct heap {
+    size_t first, most;
+};
+
+static void note_heap(void *context, const struct rmj_prepare_progress *progress)
+{
+    struct heap *heap = context;
+    struct mallinfo2 info = mallinfo2(); // zeros where a sanitizer has the heap
+    size_t used = info.uordblks + info.hblkhd;
+    heap->first = heap->first == 0 ? used : heap->first;
+    heap->most = !progress->writing && used > heap->most ? used : heap->most;
+}
+
+static void long_rows_here_and_there_take_no_memory_for_all(void **state)
+{
+    (void)state;
+    struct rmj_buf text;
+    rmj_buf_init(&text, (size_t)64 << 20);
+    char *longest = malloc(150001);
+    memset(longest, 'a', 150000);
+    longest[150000] = '\0';
+    for (int i = 0; i < 60 * 257; i++) { // rows are read by 256, so each long one is at another place
+        rmj_buf_printf(&text, "{\"chosen\":\"%s b %d\",\"rejected\":\"c\"}\n", i % 257 == 0 ? longest : "", i);
+    }
+    char *model = fixture_model(directory, "model-l", 1, 0);
+    char *path = fixture_write_text(directory, "long.jsonl", rmj_buf_text(&text));
+    Rmjob__V1__JobSpec *spec = fixture_spec(model, path);
+    Rmjob__V1__PreparedRequest *result = NULL;
+    struct rmj_store *store = NULL;
+    struct heap heap = {0};
+    struct rmj_prepare_options options = {.thread_count = 1, .progress = note_heap, .context = &heap};
+    char *store_path = rmj_fs_join(directory, "store");
+    rmj_buf_deinit(&text);
+    assert_int_equal(rmj_store_open(&store, store_path, 1, NULL, NULL), RMJ_OK);
+    assert_int_equal(rmj_prepare(spec, store, "job", &options, &result, NULL), RMJ_OK);
+    printf("heap %zu at first, at most %zu\n", heap.first, heap.most);
+    assert_int_equal(result->data->rows, 60 * 257);
+    assert_true(heap.most < heap.first + ((size_t)24 << 20));
+    protobuf_c_message_free_unpacked(&result->base, NULL);
+    rmj_store_close(store);
+    fixture_spec_free(spec);
+    char *const all[] = {model, path, store_path, longest};
+    for (size_t i = 0; i < RMJ_COUNT(all); i++) {
+        free(all[i]);
+    }
+}
+
 static int make_directory(void **state)
 {
     (void)state;
@@ -306,6 +354,7 @@ int main(void)
         cmocka_unit_test(a_killed_preparation_goes_on_and_makes_the_same_plan),
         cmocka_unit_test(other_heldout_rows_are_no_work_to_go_on_with),
         cmocka_unit_test(a_full_disk_is_not_the_datas_fault),
+        cmocka_unit_test(long_rows_here_and_there_take_no_memory_for_all),
     };
     return cmocka_run_group_tests_name("spool", tests, make_directory, remove_directory);
 }

@@ -86,6 +86,15 @@ static enum rmj_status check_config(const char *directory, json_t *root, struct 
         return rmj_fail(err, RMJ_DATA, "%s/%s: peft_type is \"%.40s\"; only LORA is read", directory, config_name,
                         type != NULL ? type : "");
     }
+    // PiSSA, OLoRA, CorDA, LoftQ take what they put into A and B out of the base model's own matrices.
+    static const char *const starts[] = {"gaussian", "eva", "orthogonal"};
+    const char *start = json_string_value(json_object_get(root, "init_lora_weights"));
+    if (start != NULL && !is_listed(start, starts, RMJ_COUNT(starts))) {
+        return rmj_fail(err, RMJ_DATA,
+                        "%s/%s: init_lora_weights is \"%.40s\", whose adapters do not go onto the base model as it is; "
+                        "convert them with peft's path_initial_model_for_weight_conversion",
+                        directory, config_name, start);
+    }
     json_object_foreach(root, key, value)
     {
         if (!is_listed(key, harmless, RMJ_COUNT(harmless)) && !is_listed(key, understood, RMJ_COUNT(understood)) &&

@@ -562,14 +562,16 @@ static void an_adapter_directory_is_read_as_the_merged_model(void **state)
 static void what_an_adapter_asks_for_and_is_not_computed_is_refused_by_its_key(void **state)
 {
     (void)state;
-    static const char *const wrong[][3] = {{"\"use_rslora\": false", "\"use_rslora\": true", "use_rslora"},
-                                           {"\"bias\": \"none\"", "\"bias\": \"all\"", "bias"},
-                                           {"\"peft_type\": \"LORA\"", "\"peft_type\": \"LOHA\"", "LOHA"},
-                                           {"\"r\": 3", "\"r\": 4", "another shape"},
-                                           {"\"r\": 3", "\"r\": 0", "rank is 0"},
-                                           {"\"o_proj\"", "\"v_proj\"", "missing"},
-                                           {"\"score\"", "\"embed_tokens\"", "modules_to_save"},
-                                           {"/stories260K", "/storiesNone", "base_model_name_or_path"}};
+    static const char *const wrong[][3] = {
+        {"\"use_rslora\": false", "\"use_rslora\": true", "use_rslora"},
+        {"\"init_lora_weights\": true", "\"init_lora_weights\": \"pissa_niter_4\"", "init_lora_weights"},
+        {"\"bias\": \"none\"", "\"bias\": \"all\"", "bias"},
+        {"\"peft_type\": \"LORA\"", "\"peft_type\": \"LOHA\"", "LOHA"},
+        {"\"r\": 3", "\"r\": 4", "another shape"},
+        {"\"r\": 3", "\"r\": 0", "rank is 0"},
+        {"\"o_proj\"", "\"v_proj\"", "missing"},
+        {"\"score\"", "\"embed_tokens\"", "modules_to_save"},
+        {"/stories260K", "/storiesNone", "base_model_name_or_path"}};
     export_both();
     char *path = rmj_fs_join(adapter, "adapter_config.json");
     struct rmj_buf good;

@@ -22,11 +22,13 @@ void rmj_model_card(const Rmjob__V1__JobReport *report, const char *name, uint32
         out,
         "---\nlibrary_name: transformers\npipeline_tag: text-classification\ntags:\n- reward-model\n- rmjob\n---\n\n");
     rmj_buf_printf(out, "# %s, version %u\n\n", name, version);
-    rmj_buf_puts(
+    int margins = report->plan != NULL && report->plan->use_margin;
+    rmj_buf_printf(
         out,
-        "A reward model: one raw score for a conversation, higher is better. Trained with the Bradley-Terry loss on "
+        "A reward model: one raw score for a conversation, higher is better. Trained with the Bradley-Terry loss%s on "
         "preference pairs, for exactly one epoch. Scores are not normalised; only differences between answers to "
-        "one prompt mean something.\n\n");
+        "one prompt mean something.\n\n",
+        margins ? ", less each pair's own margin," : "");
     rmj_buf_puts(out, "```python\nfrom transformers import AutoModelForSequenceClassification, AutoTokenizer\n"
                       "tokenizer = AutoTokenizer.from_pretrained(path)\n"
                       "model = AutoModelForSequenceClassification.from_pretrained(path)\n"

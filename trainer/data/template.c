@@ -99,8 +99,8 @@ static enum rmj_status compile(struct rmj_renderer *renderer, const struct rmj_r
     return rmj_jinja_compile(&renderer->jinja, name, renderer->template_text, strlen(renderer->template_text), err);
 }
 
-// A template that goes round for ever is found with two short messages, before every row would do the same. Whatever
-// else it says of them does not count: they may not be to its taste.
+// A template that goes round for ever, or grows for ever, is found with two short messages, before every row would do
+// the same. Whatever else it says of them does not count: they may not be to its taste.
 static enum rmj_status try_template(const struct rmj_renderer *renderer, struct rmj_error *err)
 {
     struct rmj_buf text;
@@ -113,12 +113,13 @@ static enum rmj_status try_template(const struct rmj_renderer *renderer, struct 
         json_pack("[{s:s,s:s},{s:s,s:s}]", "role", "user", "content", "hi", "role", "assistant", "content", "hello"));
     struct rmj_jinja_input input = {.variables = variables, .step_count_max = TRIAL_STEPS};
     enum rmj_status status = rmj_jinja_render(renderer->jinja, &input, &text, NULL, NULL, &own);
-    int endless = status != RMJ_OK && strstr(own.message, "gave up after") != NULL;
+    const char *why = status == RMJ_OK                                 ? NULL
+                      : strstr(own.message, "gave up after") != NULL   ? "the template does not end"
+                      : strstr(own.message, "bytes of memory") != NULL ? "the template makes ever longer texts or lists"
+                                                                       : NULL;
     json_decref(variables);
     rmj_buf_deinit(&text);
-    return endless
-               ? rmj_fail(err, RMJ_DATA, "%s for a conversation of two words: the template does not end", own.message)
-               : RMJ_OK;
+    return why == NULL ? RMJ_OK : rmj_fail(err, RMJ_DATA, "%s for a conversation of two words: %s", own.message, why);
 }
 
 enum rmj_status rmj_renderer_init(struct rmj_renderer *renderer, const struct rmj_renderer_options *options,

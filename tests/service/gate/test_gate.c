@@ -390,6 +390,22 @@ static void thresholds_are_checked_at_submit(void **state)
     rmjob__v1__validate_response__free_unpacked(reply, NULL);
 }
 
+static void the_card_says_that_margins_were_in_the_loss(void **state)
+{
+    (void)state;
+    Rmjob__V1__JobReport report = RMJOB__V1__JOB_REPORT__INIT;
+    Rmjob__V1__PlanSummary plan = RMJOB__V1__PLAN_SUMMARY__INIT;
+    report.plan = &plan;
+    for (int margins = 0; margins < 2; margins++) {
+        struct rmj_buf out;
+        plan.has_use_margin = plan.use_margin = margins;
+        rmj_buf_init(&out, SIZE_MAX);
+        rmj_model_card(&report, "m", 1, &out);
+        assert_int_equal(strstr(rmj_buf_text(&out), "less each pair's own margin") != NULL, margins);
+        rmj_buf_deinit(&out);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -403,6 +419,7 @@ int main(void)
         cmocka_unit_test(undefined_absent_and_undecided_never_pass),
         cmocka_unit_test(factuality_at_chance_names_the_pattern),
         cmocka_unit_test(thresholds_are_checked_at_submit),
+        cmocka_unit_test(the_card_says_that_margins_were_in_the_loss),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -209,6 +209,11 @@ static void a_broken_template_is_refused_with_its_line(void **state)
     spec->data->chat_template = strdup(directory);
     refused(spec, "data.chat_template", ": not a file");
     spec = spec_of(model_with(NULL));
+    spec->data->chat_template = fixture_write_text(
+        directory, "grows.jinja",
+        "{% set n = namespace(l=[1]) %}{% for i in range(60) %}{% set n.l = n.l + n.l %}{% endfor %}");
+    refused(spec, "data.chat_template", "makes ever longer texts or lists");
+    spec = spec_of(model_with(NULL));
     spec->data->chat_template = fixture_write_text(directory, "filter.jinja", "\n\n{{ 'x' | frobnicate }}");
     refused(spec, "data.chat_template", "frobnicate");
 }

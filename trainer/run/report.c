@@ -283,21 +283,22 @@ static void describe_range(struct rmj_trainer *trainer, struct words *words)
     struct rmj_monitor_state *state = rmj_state_monitor(trainer->state);
     const struct rmj_monitor *monitor = &trainer->monitor;
     const char *first, *last;
-    struct rmj_stream_range range;
     source_files(trainer, state->fall_source, &first, &last);
     uint64_t rows = monitor->source_rows[state->fall_source];
     uint64_t from = ((uint64_t)state->fall_split * rows + RMJ_STREAM_BLOCKS - 1) / RMJ_STREAM_BLOCKS + 1;
     uint64_t to = ((uint64_t)state->fall_end * rows + RMJ_STREAM_BLOCKS - 1) / RMJ_STREAM_BLOCKS;
-    int known =
-        rmj_stream_range(rmj_monitor_blocks(monitor, state), rmj_stream_source_count(monitor->file_count), &range);
+    // Those rows' numbers by now: in a report at the end, another run may stand out more, or none.
+    struct rmj_stream_range range =
+        rmj_stream_range_of(rmj_monitor_blocks(monitor, state), rmj_stream_source_count(monitor->file_count),
+                            state->fall_source, state->fall_split, state->fall_end);
     snprintf(words->what, sizeof words->what,
              "what   %.1f %% of %llu pairs were right before they were learnt; of the others %.1f %%",
-             known ? 100 * range.accuracy : 0, (unsigned long long)range.pairs, known ? 100 * range.other_accuracy : 0);
+             100 * range.accuracy, (unsigned long long)range.pairs, 100 * range.other_accuracy);
     snprintf(words->where, sizeof words->where, "where  %.200s%s rows %llu-%llu", first,
              first == last ? "" : " and the files after it,", (unsigned long long)from, (unsigned long long)to);
     snprintf(words->reason, sizeof words->reason,
              "%s: right less often than chance, %.1f %%: the data, not the training", words->where + strlen("where  "),
-             known ? 100 * range.accuracy : 0);
+             100 * range.accuracy);
     words->likely = "likely chosen and rejected swapped in that range; not the learning rate";
     words->mend = mend_rows;
 }

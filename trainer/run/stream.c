@@ -212,3 +212,25 @@ int rmj_stream_range(const struct rmj_stream_block *blocks, uint32_t source_coun
     }
     return range->errors > 0;
 }
+
+struct rmj_stream_range rmj_stream_range_of(const struct rmj_stream_block *blocks, uint32_t source_count,
+                                            uint32_t source, uint32_t first, uint32_t end)
+{
+    struct rmj_stream_block run = {0}, others = {0};
+    for (uint32_t i = 0; i < source_count * RMJ_STREAM_BLOCKS; i++) {
+        uint32_t block = i % RMJ_STREAM_BLOCKS;
+        int inside = i / RMJ_STREAM_BLOCKS == source && block >= first && block < end;
+        struct rmj_stream_block *sum = inside ? &run : &others;
+        sum->pairs += blocks[i].pairs;
+        sum->right_twice += blocks[i].right_twice;
+    }
+    return (struct rmj_stream_range){.source = source,
+                                     .first = first,
+                                     .end = end,
+                                     .errors = -errors_of(run.pairs, run.right_twice),
+                                     .pairs = run.pairs,
+                                     .other_pairs = others.pairs,
+                                     .accuracy = run.pairs == 0 ? 0 : (double)run.right_twice / 2 / (double)run.pairs,
+                                     .other_accuracy =
+                                         others.pairs == 0 ? 0 : (double)others.right_twice / 2 / (double)others.pairs};
+}

@@ -68,5 +68,8 @@ struct rmj_stream_range {
 // often, by three: swapped sides. Labels that are right cannot be that wrong, whatever their noise; a model that has
 // learnt nothing, or leans one way everywhere, has no others that contradict. The most significant run is given.
 int rmj_stream_range(const struct rmj_stream_block *blocks, uint32_t source_count, struct rmj_stream_range *range);
+// What is counted of a run that was found, by now; an accuracy over no pairs is 0.
+struct rmj_stream_range rmj_stream_range_of(const struct rmj_stream_block *blocks, uint32_t source_count,
+                                            uint32_t source, uint32_t first, uint32_t end);
 
 #endif

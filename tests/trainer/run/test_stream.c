@@ -151,6 +151,32 @@ static uint32_t range_alarms(double right, double swapped_right, struct rmj_stre
     return alarms;
 }
 
+static void a_run_that_was_found_keeps_its_own_numbers(void **state)
+{
+    (void)state;
+    struct rmj_stream_block blocks[2 * RMJ_STREAM_BLOCKS];
+    struct rmj_stream_range range;
+    for (uint32_t i = 0; i < RMJ_COUNT(blocks); i++) {
+        int swapped = i >= RMJ_STREAM_BLOCKS + 2 && i < RMJ_STREAM_BLOCKS + 4;
+        blocks[i] = (struct rmj_stream_block){.pairs = 100, .right_twice = swapped ? 40 : 160};
+    }
+    assert_true(rmj_stream_range(blocks, 2, &range));
+    assert_int_equal(range.source, 1);
+    assert_int_equal(range.first, 2);
+    assert_int_equal(range.end, 4);
+    struct rmj_stream_range same = rmj_stream_range_of(blocks, 2, 1, 2, 4);
+    assert_true(same.errors == range.errors && same.pairs == range.pairs && same.other_pairs == range.other_pairs);
+    assert_true(same.accuracy == range.accuracy && same.other_accuracy == range.other_accuracy);
+    // Warned of, and learnt meanwhile: nothing stands out any more, and the report still has numbers for those rows.
+    blocks[RMJ_STREAM_BLOCKS + 2].right_twice = blocks[RMJ_STREAM_BLOCKS + 3].right_twice = 98;
+    assert_false(rmj_stream_range(blocks, 2, &range));
+    range = rmj_stream_range_of(blocks, 2, 1, 2, 4);
+    assert_int_equal(range.pairs, 200);
+    assert_int_equal(range.other_pairs, 3000);
+    assert_float_equal(range.accuracy, 0.49, 1e-12);
+    assert_float_equal(range.other_accuracy, 0.8, 1e-12);
+}
+
 static void rows_the_other_way_round_are_found_and_nothing_else(void **state)
 {
     (void)state;
@@ -192,6 +218,7 @@ int main(void)
         cmocka_unit_test(a_source_that_falls_while_others_hold_is_named),
         cmocka_unit_test(a_trend_downwards_is_seen_and_nobody_holds),
         cmocka_unit_test(estimates_add_up_and_hold_the_truth),
+        cmocka_unit_test(a_run_that_was_found_keeps_its_own_numbers),
         cmocka_unit_test(rows_the_other_way_round_are_found_and_nothing_else),
         cmocka_unit_test(windows_cover_every_step_once),
     };

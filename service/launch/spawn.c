@@ -17,9 +17,27 @@ extern char **environ;
 
 // A rank gets these and no more: whatever else rmjobd was started with (tokens, other people's credentials) stays here.
 static const char *const passed[] = {
-    "PATH=",           "HOME=",         "TMPDIR=",        "LANG=",         "LC_ALL=",        "TZ=",
-    "RMJOB_FAULT=",    "RMJOB_FAULT_",  "RMJOB_LOG=",     "AWS_",          "SSL_CERT_FILE=", "SSL_CERT_DIR=",
-    "CURL_CA_BUNDLE=", "ASAN_OPTIONS=", "UBSAN_OPTIONS=", "LSAN_OPTIONS=", "TSAN_OPTIONS=",  "LD_LIBRARY_PATH=",
+    "PATH=",
+    "HOME=",
+    "TMPDIR=",
+    "LANG=",
+    "LC_ALL=",
+    "TZ=",
+    "RMJOB_FAULT=",
+    "RMJOB_FAULT_",
+    "RMJOB_LOG=",
+    "AWS_",
+    "SSL_CERT_FILE=",
+    "SSL_CERT_DIR=",
+    "CURL_CA_BUNDLE=",
+    "ASAN_OPTIONS=",
+    "UBSAN_OPTIONS=",
+    "LSAN_OPTIONS=",
+    "TSAN_OPTIONS=",
+    "LD_LIBRARY_PATH=",
+    "RMJOB_PARQUET_LIBRARY=",
+    "RMJOB_CACHE=",
+    "XDG_CACHE_HOME=",
 };
 
 static size_t build_environment(char **environment, const char *token, char *token_variable, size_t token_size)

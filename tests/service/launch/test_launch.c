@@ -126,6 +126,7 @@ static void a_rank_gets_its_token_and_nobody_elses(void **state)
     struct rmj_buf text;
     setenv("RMJOB_TOKEN", "of-the-user", 1);
     setenv("AWS_ACCESS_KEY_ID", "key", 1);
+    setenv("RMJOB_PARQUET_LIBRARY", "/opt/libduckdb.so", 1); // tasks read .parquet with it
     setenv("RMJOB_FAULT_ONCE", "file", 1);
     setenv("SOME_PASSWORD", "hidden", 1);
     start("rank-1", "env", NULL);
@@ -133,12 +134,14 @@ static void a_rank_gets_its_token_and_nobody_elses(void **state)
     read_log(&text);
     assert_non_null(strstr(rmj_buf_text(&text), "RMJOB_RANK_TOKEN=secret-token\n"));
     assert_non_null(strstr(rmj_buf_text(&text), "AWS_ACCESS_KEY_ID=key\n"));
+    assert_non_null(strstr(rmj_buf_text(&text), "RMJOB_PARQUET_LIBRARY=/opt/libduckdb.so\n"));
     assert_non_null(strstr(rmj_buf_text(&text), "RMJOB_FAULT_ONCE=file\n"));
     assert_null(strstr(rmj_buf_text(&text), "of-the-user"));
     assert_null(strstr(rmj_buf_text(&text), "hidden"));
     rmj_buf_deinit(&text);
     unsetenv("RMJOB_TOKEN");
     unsetenv("AWS_ACCESS_KEY_ID");
+    unsetenv("RMJOB_PARQUET_LIBRARY");
     unsetenv("RMJOB_FAULT_ONCE");
     unsetenv("SOME_PASSWORD");
 }

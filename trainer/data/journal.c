@@ -170,7 +170,7 @@ enum rmj_status rmj_journal_write(struct rmj_journal *journal, const struct rmj_
         return RMJ_OK;
     }
     RMJ_TRY(write_now(journal, contract, file, rows, err));
-    journal->written_ms = now;
+    journal->written_ms = rmj_clock_mono_ms(); // after the write, or a slow disk would do nothing else
     (void)rmj_fault_point("prepare");
     return RMJ_OK;
 }

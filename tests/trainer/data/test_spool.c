@@ -135,6 +135,7 @@ struct run {
     const Rmjob__V1__JobSpec *spec;
     struct rmj_store *store;
     const char *directory;
+    int64_t journal_ms;  // each write is four syncs, which are slow on a busy disk
     uint64_t first_rows; // of the first progress that was told
     int resumed;
 };
@@ -150,8 +151,11 @@ static Rmjob__V1__PreparedRequest *prepare_once(struct run *run)
 {
     Rmjob__V1__PreparedRequest *result = NULL;
     struct rmj_error err = {0};
-    struct rmj_prepare_options options = {
-        .directory = run->directory, .thread_count = 2, .journal_ms = 1, .progress = note_progress, .context = run};
+    struct rmj_prepare_options options = {.directory = run->directory,
+                                          .thread_count = 2,
+                                          .journal_ms = run->journal_ms,
+                                          .progress = note_progress,
+                                          .context = run};
     if (rmj_prepare(run->spec, run->store, "job", &options, &result, &err) != RMJ_OK) {
         printf("%s\n", err.message);
         fail();
@@ -193,14 +197,15 @@ static void a_killed_preparation_goes_on_and_makes_the_same_plan(void **state)
     char *model = fixture_model(directory, "model", 1, 0), *path = write_pairs(directory);
     char *work = rmj_fs_join(directory, "work"), *store_path = rmj_fs_join(directory, "store");
     Rmjob__V1__JobSpec *spec = fixture_spec(model, path);
-    struct run run = {.spec = spec};
+    struct run run = {.spec = spec, .journal_ms = 1};
     assert_int_equal(rmj_fs_make_directories(work, 0700, NULL), RMJ_OK);
     run.directory = work;
-    static const char *const deaths[] = {"prepare@30=kill", "prepare@1=kill", "prepare@20=kill"};
+    static const char *const deaths[] = {"prepare@12=kill", "prepare@1=kill", "prepare@5=kill"};
     for (size_t i = 0; i < RMJ_COUNT(deaths); i++) {
         prepare_and_die(&run, store_path, deaths[i]);
     }
     run.first_rows = 0;
+    run.journal_ms = 10;
     assert_int_equal(rmj_store_open(&run.store, store_path, 1, NULL, NULL), RMJ_OK);
     Rmjob__V1__PreparedRequest *again = prepare_once(&run);
     assert_true(run.resumed);
@@ -237,7 +242,7 @@ static void other_heldout_rows_are_no_work_to_go_on_with(void **state)
     char *heldout = fixture_write_text(directory, "heldout.jsonl", "{\"chosen\":\"c\",\"rejected\":\"d\"}\n");
     char *work = rmj_fs_join(directory, "work-h"), *store_path = rmj_fs_join(directory, "store");
     Rmjob__V1__JobSpec *spec = fixture_spec(model, path);
-    struct run run = {.spec = spec, .directory = work};
+    struct run run = {.spec = spec, .directory = work, .journal_ms = 10};
     fixture_set_heldout(spec, heldout);
     assert_int_equal(rmj_fs_make_directories(work, 0700, NULL), RMJ_OK);
     assert_int_equal(rmj_store_open(&run.store, store_path, 1, NULL, NULL), RMJ_OK);

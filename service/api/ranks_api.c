@@ -105,6 +105,18 @@ static void run_preparing(struct rmj_service *service, struct message *message)
     }
 }
 
+// What the whole set showed and does not refuse it.
+static void tell_warnings(struct rmj_service *service, const Rmjob__V1__PreparedRequest *prepared)
+{
+    for (size_t i = 0; i < prepared->n_findings; i++) {
+        const Rmjob__V1__Finding *finding = prepared->findings[i];
+        if (finding->warning && finding->message != NULL) {
+            live_tell(service, live_get(service, prepared->job), RMJOB__V1__EVENT_KIND__NOTE, "warning: %s: %s",
+                      finding->field == NULL ? "data" : finding->field, finding->message);
+        }
+    }
+}
+
 static void run_prepared(struct rmj_service *service, struct message *message)
 {
     const Rmjob__V1__PreparedRequest *prepared = (const Rmjob__V1__PreparedRequest *)message->request;
@@ -135,6 +147,7 @@ static void run_prepared(struct rmj_service *service, struct message *message)
         live->progress.pairs = prepared->plan->pairs;
         live->progress.steps = prepared->plan->steps;
         live->progress_dirty = 1;
+        tell_warnings(service, prepared);
     }
     owner_event(service, &event);
 }

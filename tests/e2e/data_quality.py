@@ -138,6 +138,15 @@ def main():
             text = one.cli("report", result.stdout.strip()).stdout
             check("training stream" in text and f"vendor c ({paths[1]})" in text, text)
 
+        def held_out_rows_in_the_training_set_are_told():
+            rows = good_rows()[:200] + [json.loads(line) for line in (example / "heldout.jsonl").read_text().splitlines()]
+            result = run("leaked", [write("leaked.jsonl", rows)])
+            job = result.stdout.strip()
+            told = one.cli("watch", job).stdout
+            check("share text with held-out rows (30 the whole prompt)" in told, f"watch says nothing of it: {told[-800:]}")
+            report = json.loads(one.cli("report", job, "--output", "json").stdout)
+            check(int(report["data"]["heldout_same_prompt"]) == 30, f"the report counts {report['data'].get('heldout_same_prompt')}")
+
         def duplicated_rows():
             rows = good_rows()[:40]
             path = write("duplicates.jsonl", rows + rows[:1] * 2960)
@@ -165,7 +174,7 @@ def main():
         cases = (healthy_data_passes, healthy_data_in_given_order_passes, shuffled_labels, swapped_from_a_row_on, swapped_from_the_middle_on,
                  swapped_from_a_row_on_in_given_order, swapped_in_the_middle, a_whole_file_swapped, a_killed_rank_changes_nothing_of_it,
                  the_watch_can_be_turned_off, labels_without_meaning_from_a_row_on, a_warning_ends_nothing_and_is_kept,
-                 the_stream_is_reported_by_source_and_window, duplicated_rows)
+                 the_stream_is_reported_by_source_and_window, held_out_rows_in_the_training_set_are_told, duplicated_rows)
         only = sys.argv[1:]
         run_cases([(f.__name__.replace("_", " "), f) for f in cases if not only or f.__name__ in only])
 

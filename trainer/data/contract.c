@@ -10,6 +10,8 @@
 #define SIDE_KEY_SIZE (RMJ_DIGEST_SIZE / 2)
 // More duplicates than half of the rows are no data set; of a handful of rows nothing is said.
 #define DUPLICATES_ROWS_MIN 16u
+// A share of near duplicates that people are told of: nearly a second epoch for them.
+#define NEAR_DUPLICATES_TOLD 0.05
 
 enum kind {
     IDENTICAL_SIDES,
@@ -410,6 +412,16 @@ static void warn(const struct rmj_contract *contract)
     if (report->contaminated > 0) {
         rmj_findings_warn(findings, "data.train", "%llu pairs have a prompt of RewardBench 2 (contamination)",
                           (unsigned long long)report->contaminated);
+    }
+    if (report->heldout_overlap > 0) {
+        rmj_findings_warn(findings, "data.heldout",
+                          "%llu training pairs share text with held-out rows (%llu the whole prompt): the held-out "
+                          "accuracy will flatter",
+                          (unsigned long long)report->heldout_overlap, (unsigned long long)report->heldout_same_prompt);
+    }
+    if (report->near_duplicate_share > NEAR_DUPLICATES_TOLD) {
+        rmj_findings_warn(findings, "data.train", "%llu pairs (%.0f %%) nearly repeat an earlier one (near_duplicates)",
+                          (unsigned long long)report->near_duplicates, 100 * report->near_duplicate_share);
     }
     if (report->swapped > 0) {
         rmj_findings_warn(findings, "data.train", "%llu pairs occur again with their sides exchanged (swapped)",

@@ -28,8 +28,8 @@ struct rmj_benchmark {
     struct rmj_digest digest; // of the file as stored
 };
 
-// Reads and checks every row. Broken rows become findings under `field` (NULL: the first is returned as RMJ_DATA). With
-// `complete`, the six subsets must be there and every tied:N must have its ref:N.
+// Reads and checks every row. Broken rows become findings under `field` (findings NULL: the first is returned as
+// RMJ_DATA). With `complete`, the six subsets must be there and every tied:N must have its ref:N.
 RMJ_MUST_USE enum rmj_status rmj_benchmark_read(struct rmj_benchmark *benchmark, const char *path, int complete,
                                                 const char *field, struct rmj_findings *findings,
                                                 struct rmj_error *err);

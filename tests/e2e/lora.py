@@ -113,6 +113,15 @@ def look_adapter(example):
         texts = "".join(json.dumps({"text": t}) + "\n" for t in ("a b c", "first check it", "because"))
         scores = subprocess.run([BIN / "rmjob-rank", "score", pulled], input=texts, capture_output=True, text=True)
         check(scores.returncode == 0 and len(scores.stdout.split()) == 3, f"score failed: {scores.stderr}")
+        weights = example / "base-model/model.safetensors"
+        whole = weights.read_bytes()
+        try:
+            weights.write_bytes(whole[:-3] + bytes([whole[-3] ^ 1]) + whole[-2:])
+            scores = subprocess.run([BIN / "rmjob-rank", "score", pulled], input=texts, capture_output=True, text=True)
+            check(scores.returncode == 6 and "not the one that the adapter was trained on" in scores.stderr,
+                  f"another base is scored with: exit {scores.returncode}: {scores.stderr}")
+        finally:
+            weights.write_bytes(whole)
     return look
 
 
@@ -139,13 +148,15 @@ def cases(example, spare):
 
     once = pathlib.Path(tempfile.mkdtemp(prefix="rmjob-once-"))
     fault = {"RMJOB_FAULT": "update@6=kill", "RMJOB_FAULT_ONCE": str(once / "fired")}
+    # Adapters train in a moment: steps are held up so that a kill at a step comes at that step.
+    slow = {"RMJOB_FAULT": "vote@4+=stall:100"}
     yield same("merged", "one rank", 1, look=look_merged(example))
     yield same("merged", "two ranks", 2)
     yield same("merged", "three ranks", 3)
-    yield same("merged", "all killed, resumed from a checkpoint", 2, disturb=kill_at(6, (0, 1)))
+    yield same("merged", "all killed, resumed from a checkpoint", 2, disturb=kill_at(6, (0, 1)), environment=slow)
     yield same("merged", "a trainer killed, resumed from memory", 3, environment=fault, fired=once / "fired")
     yield same("adapter", "one rank", 1, look=look_adapter(spare))
-    yield same("adapter", "three ranks, the only copies killed", 3, disturb=kill_at(5, (0, 1, 2)))
+    yield same("adapter", "three ranks, the only copies killed", 3, disturb=kill_at(5, (0, 1, 2)), environment=slow)
     wrong = LORA | {"target_modules": ["q_porj"]}
     yield "an unknown module is refused with those there are", lambda: refused(
         example, ["q_porj", "did you mean q_proj", "gate_proj"], lora=wrong)

@@ -11,6 +11,7 @@
 #include "base/rng.h"
 #include "trainer/model/adapter.h"
 #include "trainer/model/checkpoint_io.h"
+#include "trainer/model/json_file.h"
 #include "trainer/model/safetensors.h"
 
 #define INDEX_SIZE_MAX ((size_t)64 << 20)
@@ -370,6 +371,38 @@ static enum rmj_status load_directory(const struct rmj_weights_options *options,
     return status;
 }
 
+// A published adapter carries the digest of the base that it was trained and judged on: it means nothing on another.
+static enum rmj_status check_adapter_base(const char *directory, const char *base, struct rmj_error *err)
+{
+    static const char card_name[] = "rmjob.json";
+    char *path = rmj_fs_join(directory, card_name), found[RMJ_DIGEST_HEX_SIZE];
+    int published = path != NULL && rmj_fs_exists(path);
+    struct rmj_digest digest;
+    json_t *card;
+    free(path);
+    if (!published) {
+        return RMJ_OK;
+    }
+    RMJ_TRY(rmj_json_file_read(directory, card_name, &card, err));
+    const json_t *plan = json_object_get(json_object_get(card, "report"), "plan");
+    const char *wanted = json_string_value(json_object_get(plan, "base_digest"));
+    enum rmj_status status =
+        wanted == NULL ? rmj_fail(err, RMJ_DATA, "%s/%s: does not say which base model it belongs to: pull it again",
+                                  directory, card_name)
+                       : rmj_model_files_digest(base, RMJ_MODEL_WHOLE, &digest, err);
+    if (status == RMJ_OK) {
+        rmj_digest_hex(&digest, found);
+        if (strcmp(found, wanted) != 0) {
+            status = rmj_fail(err, RMJ_DATA,
+                              "%s: the base model is not the one that the adapter was trained on: its digest is %.12s, "
+                              "%s/%s says %.12s; put that base model there",
+                              base, found, directory, card_name, wanted);
+        }
+    }
+    json_decref(card);
+    return status;
+}
+
 enum rmj_status rmj_weights_load(const struct rmj_weights_options *options, float *weights, struct rmj_error *err)
 {
     if (!rmj_adapter_is(options->directory)) {
@@ -380,7 +413,10 @@ enum rmj_status rmj_weights_load(const struct rmj_weights_options *options, floa
     RMJ_TRY(rmj_adapter_base(options->directory, &directory, err));
     base.directory = directory;
     base.head_init = RMJ_HEAD_LATER;
-    enum rmj_status status = load_directory(&base, weights, err);
+    enum rmj_status status = check_adapter_base(options->directory, directory, err);
+    if (status == RMJ_OK) {
+        status = load_directory(&base, weights, err);
+    }
     free(directory);
     return status == RMJ_OK ? rmj_adapter_apply(options->directory, options->config, options->layout, weights, err)
                             : status;

@@ -28,7 +28,8 @@ def data_of(**more):
 def main():
     folder = with_template("own-template", TEMPLATE)
     spec = spec_of(example, base_model=str(folder), data=data_of(template_date="2024-07-26"))
-    with service() as one:
+    # Steps are held up a little, so that a change at a step comes while the job trains.
+    with service({"RMJOB_FAULT": "vote@2+=stall:50"}) as one:
         def submit(case, **changes):
             path = one.directory / "spec.json"
             path.write_text(json.dumps(dict(spec, **changes)))

@@ -67,6 +67,7 @@ static struct rmj_node *walk_group(struct walker *walker, int depth)
     step(walker);
     skip_space(walker);
     while (*walker->at != close) {
+        RMJ_ASSERT(walker->at < walker->end);
         struct rmj_node *key = NULL;
         if (is_map) {
             key = walk_scalar(walker);
@@ -104,10 +105,29 @@ static struct rmj_node *walk(struct walker *walker, int depth)
     return *walker->at == '{' || *walker->at == '[' ? walk_group(walker, depth) : walk_scalar(walker);
 }
 
+// jansson takes a NUL after a number for nothing; no text of a spec may hold one.
+static int holds_nul(const char *text, size_t size, struct rmj_text_result *result)
+{
+    const char *nul = memchr(text, '\0', size);
+    if (nul == NULL) {
+        return 0;
+    }
+    int line = 1, column = 1;
+    for (const char *at = text; at < nul; at++) {
+        line += *at == '\n';
+        column = *at == '\n' ? 1 : column + (((unsigned char)*at & 0xc0) != 0x80);
+    }
+    rmj_text_report(result, line, column, "", "not JSON: a NUL byte: remove it");
+    return 1;
+}
+
 struct rmj_node *rmj_json_read(const char *text, size_t size, struct rmj_node_pool *pool,
                                struct rmj_text_result *result)
 {
     json_error_t error;
+    if (holds_nul(text, size, result)) {
+        return NULL;
+    }
     // As real: whole numbers up to 2^64 are read by the builder, jansson's own stop at 2^63.
     json_t *valid = json_loadb(text, size, JSON_DECODE_ANY | JSON_DECODE_INT_AS_REAL, &error);
     if (valid == NULL) {

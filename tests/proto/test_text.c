@@ -234,6 +234,21 @@ static void broken_json_is_refused_with_place_and_mend(void **state)
     check_broken(1, broken_json, RMJ_COUNT(broken_json));
 }
 
+// jansson takes a NUL after a number for nothing; a fuzzer found that the walk then left the text.
+static void a_nul_byte_is_refused_with_its_place(void **state)
+{
+    (void)state;
+    static const char text[] = "{\"data\":\n {\"max_length\": 512\0}}";
+    struct rmj_text_result *result = rmj_text_result_create();
+    struct rmj_error err = {0};
+    ProtobufCMessage *message = NULL;
+    assert_int_equal(parse(1, &rmjob__v1__job_spec__descriptor, text, sizeof text - 1, &message, result, &err),
+                     RMJ_INVALID);
+    assert_null(message);
+    assert_string_equal(err.message, "spec.json:2:20: not JSON: a NUL byte: remove it");
+    rmj_text_result_destroy(result);
+}
+
 static void several_errors_come_in_one_go_in_order(void **state)
 {
     (void)state;
@@ -739,6 +754,7 @@ int main(void)
         cmocka_unit_test(the_designs_spec_is_read),
         cmocka_unit_test(broken_yaml_is_refused_with_place_and_mend),
         cmocka_unit_test(broken_json_is_refused_with_place_and_mend),
+        cmocka_unit_test(a_nul_byte_is_refused_with_its_place),
         cmocka_unit_test(several_errors_come_in_one_go_in_order),
         cmocka_unit_test(errors_are_bounded),
         cmocka_unit_test(an_oversized_file_is_refused),

@@ -15,7 +15,7 @@
 // A fall must also matter: the recent margin under this share of the best level there was.
 #define FALL_SHARE 0.6
 // No signal: too few pairs to say so, errors over a half, and the weak signal that must pass with its errors.
-#define SIGNAL_PAIRS_MIN 1000u
+#define SIGNAL_PAIRS_MIN 800u
 #define SIGNAL_ERRORS 2.0
 #define SIGNAL_WEAK 0.55
 #define SIGNAL_WEAK_ERRORS 2.33

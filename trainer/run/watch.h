@@ -26,10 +26,10 @@ struct rmj_signal {
     uint64_t right_twice; // twice the pairs whose chosen side scored higher; equal scores count once
 };
 void rmj_signal_take(struct rmj_signal *signal, const float *margins, uint32_t pair_count);
-// 1 when, at the end of the epoch, the labels carry no signal: of at least 1,000 pairs no more are right than chance
+// 1 when, at the end of the epoch, the labels carry no signal: of at least 800 pairs no more are right than chance
 // gives (under two standard errors over a half), and 55 % can be ruled out (2.33 standard errors). Labels without
-// meaning get through with probability 2.3 % (6 % at 1,500 pairs, 20 % at 1,000), labels that are right 55 % of the
-// time are refused with 1 % at most, 0.02 % from 3,000 pairs on.
+// meaning get through with probability 2.3 % (6 % at 1,500 pairs, 20 % at 1,000, 31 % at 800), labels that are right 55
+// % of the time are refused with 1 % at most, 0.02 % from 3,000 pairs on.
 int rmj_signal_is_absent(const struct rmj_signal *signal);
 
 // One step: mean and variance of its pairs' margins. 1 when the watch alarms.

@@ -55,6 +55,22 @@ char *rmj_fs_join(const char *directory, const char *name)
     return path;
 }
 
+char *rmj_fs_program(const char *variable, const char *name)
+{
+    const char *folder = getenv(variable);
+    char own[4096];
+    if (folder == NULL || *folder == '\0') {
+        ssize_t length = readlink("/proc/self/exe", own, sizeof own - 1);
+        own[length > 0 ? length : 0] = '\0';
+        char *slash = strrchr(own, '/');
+        if (slash != NULL) {
+            *slash = '\0';
+        }
+        folder = own;
+    }
+    return rmj_fs_join(folder, name);
+}
+
 enum rmj_status rmj_fs_read(const char *path, struct rmj_buf *out, struct rmj_error *err)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);

@@ -29,6 +29,9 @@ RMJ_MUST_USE enum rmj_status rmj_fs_walk(const char *root, rmj_fs_each_fn each, 
 int rmj_fs_exists(const char *path);
 // Joins with one '/'; free() the result.
 char *rmj_fs_join(const char *directory, const char *name);
+// Where the program `name` should be: in the folder that the environment variable names, else beside this program;
+// free() the result. Whether it is there is not looked at.
+char *rmj_fs_program(const char *variable, const char *name);
 // Status class for an errno of a file operation: ENOENT, EACCES, ENOSPC, ...
 enum rmj_status rmj_fs_errno_status(int code);
 

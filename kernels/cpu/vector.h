@@ -8,20 +8,26 @@
 #pragma GCC push_options
 #pragma GCC target("avx2,fma")
 
+// x = n log(2) + r, and (e^r - 1 - r) / r^2, of which both functions below are made.
+static inline __m256 rmj_vector_exp_reduce(__m256 x, __m256 *n, __m256 *r)
+{
+    *n = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(0x1.715476p+0f)),
+                         _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    *r = _mm256_fnmadd_ps(*n, _mm256_set1_ps(0x1.62e400p-1f), x);
+    *r = _mm256_fnmadd_ps(*n, _mm256_set1_ps(0x1.7f7d1cp-20f), *r);
+    __m256 p = _mm256_set1_ps(1.0f / 5040);
+    p = _mm256_fmadd_ps(p, *r, _mm256_set1_ps(1.0f / 720));
+    p = _mm256_fmadd_ps(p, *r, _mm256_set1_ps(1.0f / 120));
+    p = _mm256_fmadd_ps(p, *r, _mm256_set1_ps(1.0f / 24));
+    p = _mm256_fmadd_ps(p, *r, _mm256_set1_ps(1.0f / 6));
+    return _mm256_fmadd_ps(p, *r, _mm256_set1_ps(0.5f));
+}
+
 // exp(x) for x <= 88.3 by 2^n e^r, |r| <= log(2)/2, polynomial of degree 6 (Remez-like coefficients of the Taylor
 // kind). Relative error under 2e-7 (tests/kernels checks it over the range); under -87.3 the result is 0.
 static inline __m256 rmj_vector_exp(__m256 x)
 {
-    __m256 n = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(0x1.715476p+0f)),
-                               _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0x1.62e400p-1f), x);
-    r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0x1.7f7d1cp-20f), r);
-    __m256 p = _mm256_set1_ps(1.0f / 5040);
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f / 720));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f / 120));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f / 24));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f / 6));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0.5f));
+    __m256 n, r, p = rmj_vector_exp_reduce(x, &n, &r);
     p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f));
     p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f));
     // Clamped so that the exponent field stays a number; lanes below are zeroed, lanes above are infinite.
@@ -39,16 +45,7 @@ static inline __m256 rmj_vector_tanh(__m256 x)
     // From 10 on the result is 1; this order of operands lets a NaN through.
     __m256 y = _mm256_min_ps(_mm256_set1_ps(10), _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x));
     y = _mm256_add_ps(y, y);
-    __m256 n = _mm256_round_ps(_mm256_mul_ps(y, _mm256_set1_ps(0x1.715476p+0f)),
-                               _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0x1.62e400p-1f), y);
-    r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0x1.7f7d1cp-20f), r);
-    __m256 p = _mm256_set1_ps(1.0f / 5040);
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f / 720));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f / 120));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f / 24));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f / 6));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0.5f));
+    __m256 n, r, p = rmj_vector_exp_reduce(y, &n, &r);
     p = _mm256_fmadd_ps(_mm256_mul_ps(p, r), r, r);
     __m256i exponent = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
     __m256 power = _mm256_castsi256_ps(exponent);

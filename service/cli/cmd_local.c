@@ -48,18 +48,7 @@ static void add_switch(struct arguments *arguments, const char *flag, int on)
 // $RMJOB_BIN/rmjob-rank, else beside this program; free() it.
 static enum rmj_status find_program(char **path, struct rmj_error *err)
 {
-    const char *folder = getenv("RMJOB_BIN");
-    char own[4096];
-    if (folder == NULL || *folder == '\0') {
-        ssize_t length = readlink("/proc/self/exe", own, sizeof own - 1);
-        own[length > 0 ? length : 0] = '\0';
-        char *slash = strrchr(own, '/');
-        if (slash != NULL) {
-            *slash = '\0';
-        }
-        folder = own;
-    }
-    *path = rmj_fs_join(folder, "rmjob-rank");
+    *path = rmj_fs_program("RMJOB_BIN", "rmjob-rank");
     if (access(*path, X_OK) == 0) {
         return RMJ_OK;
     }

@@ -7,8 +7,6 @@
 // Accuracy of guessing one of four.
 #define RMJ_CHANCE 0.25
 
-// 95 % Wilson interval of a mean of `count` credits in [0, 1].
-void rmj_wilson(double mean, double count, double *low, double *high);
 // 95 % percentile interval of the Ties score over resampled prompts (seeded). Returns 0 when it is undefined.
 int rmj_ties_interval(const struct rmj_rb2_ties_row *rows, size_t count, double *low, double *high);
 Rmjob__V1__ScoreDistribution *rmj_distribution(const float *scores, size_t count);

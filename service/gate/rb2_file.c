@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/statistics.h"
 #include "proto/text/text_format.h"
 #include "service/gate/gate_internal.h"
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/statistics.h"
 #include "service/gate/gate_internal.h"
 
 void *rmj_new_zeroed(size_t size)
@@ -26,17 +27,6 @@ void rmj_repeat(void ***items, size_t *count, void *item)
     RMJ_ASSERT(grown != NULL);
     grown[(*count)++] = item;
     *items = grown;
-}
-
-void rmj_wilson(double mean, double count, double *low, double *high)
-{
-    // Wilson (1927), with z of the two-sided 95 % interval.
-    const double z = 1.959963984540054;
-    double denominator = 1 + z * z / count;
-    double centre = (mean + z * z / (2 * count)) / denominator;
-    double half = z * sqrt(mean * (1 - mean) / count + z * z / (4 * count * count)) / denominator;
-    *low = fmax(0, centre - half);
-    *high = fmin(1, centre + half);
 }
 
 static int by_float(const void *a, const void *b)

@@ -324,18 +324,7 @@ uint64_t rmj_process_start_time(int32_t pid)
 
 enum rmj_status rmj_launcher_find_rank(char **path, struct rmj_error *err)
 {
-    const char *folder = getenv("RMJOB_BIN");
-    char own[4096];
-    if (folder == NULL || *folder == '\0') {
-        ssize_t length = readlink("/proc/self/exe", own, sizeof own - 1);
-        own[length > 0 ? length : 0] = '\0';
-        char *slash = strrchr(own, '/');
-        if (slash != NULL) {
-            *slash = '\0';
-        }
-        folder = own;
-    }
-    char *found = rmj_fs_join(folder, "rmjob-rank");
+    char *found = rmj_fs_program("RMJOB_BIN", "rmjob-rank");
     if (access(found, X_OK) != 0) {
         enum rmj_status status = rmj_fail_errno(
             err, RMJ_NOT_FOUND, "%s cannot be run; set RMJOB_BIN to the folder that holds rmjob-rank", found);

@@ -213,7 +213,7 @@ static int next_of_text(struct jinja_state *state, struct jinja_iterator *iterat
         return 0;
     }
     const char *at = string->bytes + iterator->position;
-    size_t size = jinja_utf8_size((unsigned char)*at);
+    size_t size = rmj_utf8_size((unsigned char)*at);
     *item = jinja_text_borrow(state, at, size);
     iterator->position += size;
     return 1;

@@ -27,8 +27,8 @@ static struct jinja_value run_abs(struct jinja_state *state, struct jinja_call *
 static int clean_number(const struct jinja_string *text, char *out, size_t size)
 {
     size_t from = 0, to = text->size, count = 0;
-    while (from < to && jinja_is_space(jinja_utf8_read(text->bytes + from))) {
-        from += jinja_utf8_size((unsigned char)text->bytes[from]);
+    while (from < to && jinja_is_space(rmj_utf8_read(text->bytes + from))) {
+        from += rmj_utf8_size((unsigned char)text->bytes[from]);
     }
     while (to > from && (unsigned char)text->bytes[to - 1] < 0x80 &&
            jinja_is_space((unsigned char)text->bytes[to - 1])) {

@@ -35,18 +35,18 @@ static struct jinja_value run_title(struct jinja_state *state, struct jinja_call
         size_t end = i;
         int is_break = 0;
         while (end < text->size) {
-            uint32_t code = jinja_utf8_read(text->bytes + end);
+            uint32_t code = rmj_utf8_read(text->bytes + end);
             is_break = jinja_is_space(code) || (code < 0x80 && code && strchr("-({[<", (int)code));
             if (is_break && end > i) {
                 break;
             }
-            end += jinja_utf8_size((unsigned char)text->bytes[end]);
+            end += rmj_utf8_size((unsigned char)text->bytes[end]);
             if (is_break) {
                 break;
             }
         }
         const struct jinja_string *word = jinja_text_borrow(state, text->bytes + i, end - i).string;
-        size_t first = jinja_utf8_size((unsigned char)word->bytes[0]);
+        size_t first = rmj_utf8_size((unsigned char)word->bytes[0]);
         const struct jinja_string *head = jinja_text_borrow(state, word->bytes, first).string;
         const struct jinja_string *tail = jinja_text_borrow(state, word->bytes + first, word->size - first).string;
         head = jinja_change_case(state, head, JINJA_UPPER).string;
@@ -116,8 +116,8 @@ static struct jinja_value run_indent(struct jinja_state *state, struct jinja_cal
     size_t line = 0;
     int is_any = 0;
     for (size_t i = 0; i <= text->size;) {
-        uint32_t code = i < text->size ? jinja_utf8_read(text->bytes + i) : '\n';
-        size_t size = i < text->size ? jinja_utf8_size((unsigned char)text->bytes[i]) : 1;
+        uint32_t code = i < text->size ? rmj_utf8_read(text->bytes + i) : '\n';
+        size_t size = i < text->size ? rmj_utf8_size((unsigned char)text->bytes[i]) : 1;
         if (!jinja_is_line_end(code)) {
             i += size;
             continue;
@@ -143,8 +143,8 @@ static struct jinja_value run_wordcount(struct jinja_state *state, struct jinja_
     int64_t count = 0;
     int in_word = 0;
     jinja_charge(state, text->size);
-    for (size_t i = 0; i < text->size; i += jinja_utf8_size((unsigned char)text->bytes[i])) {
-        int is_word = jinja_is_word(jinja_utf8_read(text->bytes + i));
+    for (size_t i = 0; i < text->size; i += rmj_utf8_size((unsigned char)text->bytes[i])) {
+        int is_word = jinja_is_word(rmj_utf8_read(text->bytes + i));
         count += is_word && !in_word;
         in_word = is_word;
     }

@@ -155,7 +155,7 @@ static void put_character(struct jinja_writer *writer, const struct spec *spec, 
     if (code < 0 || code > 0x10FFFF || (code >= 0xD800 && code <= 0xDFFF)) {
         jinja_fail(writer->state, "%%c needs a character");
     }
-    put_padded(writer, spec, bytes, jinja_utf8_write(bytes, (uint32_t)code), 0);
+    put_padded(writer, spec, bytes, rmj_utf8_write(bytes, (uint32_t)code), 0);
 }
 
 // What a % format takes its values from.
@@ -372,7 +372,7 @@ static struct jinja_value field_value(struct jinja_state *state, const struct ji
 static struct spec read_spec(struct jinja_state *state, const char *at, const char *end)
 {
     struct spec spec = {.fill = " ", .fill_size = 1, .width = 0, .precision = -1};
-    size_t first = at < end ? jinja_utf8_size((unsigned char)*at) : 0;
+    size_t first = at < end ? rmj_utf8_size((unsigned char)*at) : 0;
     if (at < end && at + first < end && at[first] && strchr("<>^=", at[first])) {
         spec.fill = at;
         spec.fill_size = first;

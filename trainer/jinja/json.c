@@ -21,8 +21,8 @@ static void put_json_text(struct json *json, const struct jinja_string *string)
     char text[24];
     jinja_put(writer, "\"", 1);
     for (size_t i = 0; i < string->size;) {
-        size_t size = jinja_utf8_size((unsigned char)string->bytes[i]);
-        uint32_t code = jinja_utf8_read(string->bytes + i);
+        size_t size = rmj_utf8_size((unsigned char)string->bytes[i]);
+        uint32_t code = rmj_utf8_read(string->bytes + i);
         static const char plain[] = "\"\"\\\\\nn\rr\tt\ff\bb";
         const char *escape = code < 0x80 ? strchr(plain, (int)code) : NULL;
         while (escape && (escape - plain) % 2) {

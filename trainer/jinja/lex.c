@@ -75,8 +75,8 @@ int jinja_lex_starts(const struct jinja_lexer *lexer, size_t at, const char *tex
 
 size_t jinja_lex_skip_space(const struct jinja_lexer *lexer, size_t at)
 {
-    while (at < lexer->size && jinja_is_space(jinja_utf8_read(lexer->source + at))) {
-        at += jinja_utf8_size((unsigned char)lexer->source[at]);
+    while (at < lexer->size && jinja_is_space(rmj_utf8_read(lexer->source + at))) {
+        at += rmj_utf8_size((unsigned char)lexer->source[at]);
     }
     return at;
 }
@@ -89,7 +89,7 @@ static size_t trim_end(const struct jinja_lexer *lexer, size_t from, size_t to)
         while (last > from && ((unsigned char)lexer->source[last] & 0xC0) == 0x80) {
             last--;
         }
-        if (!jinja_is_space(jinja_utf8_read(lexer->source + last))) {
+        if (!jinja_is_space(rmj_utf8_read(lexer->source + last))) {
             break;
         }
         to = last;

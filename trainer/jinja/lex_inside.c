@@ -101,13 +101,13 @@ static int lex_integer(struct jinja_lexer *lexer)
 static int lex_name(struct jinja_lexer *lexer)
 {
     size_t end = lexer->at;
-    while (end < lexer->size && jinja_is_word(jinja_utf8_read(lexer->source + end))) {
-        end += jinja_utf8_size((unsigned char)lexer->source[end]);
+    while (end < lexer->size && jinja_is_word(rmj_utf8_read(lexer->source + end))) {
+        end += rmj_utf8_size((unsigned char)lexer->source[end]);
     }
     if (end == lexer->at) {
         return 0;
     }
-    uint32_t first = jinja_utf8_read(lexer->source + lexer->at);
+    uint32_t first = rmj_utf8_read(lexer->source + lexer->at);
     if (first != '_' && !jinja_is_alpha(first)) {
         jinja_fail(lexer->state, "invalid character in identifier");
     }
@@ -153,10 +153,10 @@ static size_t unescape(struct jinja_lexer *lexer, size_t *at, size_t end, char *
         for (int i = 0; i < 2 && *at < end && is_digit_of(lexer->source[*at], 8); i++) {
             code = code << 3 | (uint32_t)(lexer->source[(*at)++] - '0');
         }
-        return jinja_utf8_write(out, code);
+        return rmj_utf8_write(out, code);
     }
     if (c == 'x' || c == 'u' || c == 'U') {
-        return jinja_utf8_write(out, read_hex(lexer, at, end, c == 'x' ? 2 : c == 'u' ? 4 : 8));
+        return rmj_utf8_write(out, read_hex(lexer, at, end, c == 'x' ? 2 : c == 'u' ? 4 : 8));
     }
     if (c == 'N') {
         jinja_fail(lexer->state, "\\N{name} escapes are not supported");
@@ -235,7 +235,7 @@ void jinja_lex_inside(struct jinja_lexer *lexer)
         return;
     }
     if (!lex_float(lexer) && !lex_integer(lexer) && !lex_name(lexer) && !lex_string(lexer) && !lex_operator(lexer)) {
-        size_t size = jinja_utf8_size((unsigned char)lexer->source[lexer->at]);
+        size_t size = rmj_utf8_size((unsigned char)lexer->source[lexer->at]);
         jinja_fail(lexer->state, "unexpected character '%.*s'", (int)size, lexer->source + lexer->at);
     }
 }

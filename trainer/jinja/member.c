@@ -137,7 +137,7 @@ struct jinja_value jinja_member(struct jinja_state *state, struct jinja_value ow
 static struct jinja_value text_at(struct jinja_state *state, const struct jinja_string *string, size_t index)
 {
     const char *at = string->bytes + jinja_utf8_offset(string, index);
-    return jinja_text_borrow(state, at, jinja_utf8_size((unsigned char)*at));
+    return jinja_text_borrow(state, at, rmj_utf8_size((unsigned char)*at));
 }
 
 // An item by position: of texts, lists, tuples and ranges.
@@ -256,7 +256,7 @@ static struct jinja_value slice_text(struct jinja_state *state, const struct jin
     size_t *offsets = jinja_take(state, (string->length + 1) * sizeof(*offsets));
     for (size_t i = 0, at = 0; i < string->length; i++) {
         offsets[i] = at;
-        at += jinja_utf8_size((unsigned char)string->bytes[at]);
+        at += rmj_utf8_size((unsigned char)string->bytes[at]);
     }
     offsets[string->length] = string->size;
     char *bytes = jinja_take(state, string->size + 1), *out = bytes;

@@ -8,11 +8,11 @@
 static int is_stripped(const char *at, const struct jinja_string *chars)
 {
     if (!chars) {
-        return jinja_is_space(jinja_utf8_read(at));
+        return jinja_is_space(rmj_utf8_read(at));
     }
-    size_t size = jinja_utf8_size((unsigned char)*at);
-    for (size_t i = 0; i < chars->size; i += jinja_utf8_size((unsigned char)chars->bytes[i])) {
-        if (jinja_utf8_size((unsigned char)chars->bytes[i]) == size && memcmp(chars->bytes + i, at, size) == 0) {
+    size_t size = rmj_utf8_size((unsigned char)*at);
+    for (size_t i = 0; i < chars->size; i += rmj_utf8_size((unsigned char)chars->bytes[i])) {
+        if (rmj_utf8_size((unsigned char)chars->bytes[i]) == size && memcmp(chars->bytes + i, at, size) == 0) {
             return 1;
         }
     }
@@ -36,7 +36,7 @@ static struct jinja_value run_strip(struct jinja_state *state, struct jinja_call
     size_t from = 0, to = text->size;
     jinja_charge(state, text->size);
     while (call->builtin->name[0] != 'r' && from < to && is_stripped(text->bytes + from, chars)) {
-        from += jinja_utf8_size((unsigned char)text->bytes[from]);
+        from += rmj_utf8_size((unsigned char)text->bytes[from]);
     }
     while (call->builtin->name[0] != 'l' && to > from && is_stripped(text->bytes + before(text->bytes, to), chars)) {
         to = before(text->bytes, to);
@@ -63,8 +63,8 @@ static void split_at_space(struct jinja_state *state, const struct jinja_string 
 {
     size_t at = 0;
     for (;;) {
-        while (at < text->size && jinja_is_space(jinja_utf8_read(text->bytes + at))) {
-            at += jinja_utf8_size((unsigned char)text->bytes[at]);
+        while (at < text->size && jinja_is_space(rmj_utf8_read(text->bytes + at))) {
+            at += rmj_utf8_size((unsigned char)text->bytes[at]);
         }
         if (at >= text->size) {
             return;
@@ -74,8 +74,8 @@ static void split_at_space(struct jinja_state *state, const struct jinja_string 
             append_part(state, list, text->bytes + at, text->bytes + text->size);
             return;
         }
-        while (end < text->size && !jinja_is_space(jinja_utf8_read(text->bytes + end))) {
-            end += jinja_utf8_size((unsigned char)text->bytes[end]);
+        while (end < text->size && !jinja_is_space(rmj_utf8_read(text->bytes + end))) {
+            end += rmj_utf8_size((unsigned char)text->bytes[end]);
         }
         append_part(state, list, text->bytes + at, text->bytes + end);
         at = end;
@@ -88,14 +88,14 @@ static void rsplit_at_space(struct jinja_state *state, const struct jinja_string
 {
     size_t end = text->size;
     for (;;) {
-        while (end > 0 && jinja_is_space(jinja_utf8_read(text->bytes + before(text->bytes, end)))) {
+        while (end > 0 && jinja_is_space(rmj_utf8_read(text->bytes + before(text->bytes, end)))) {
             end = before(text->bytes, end);
         }
         if (end == 0) {
             return;
         }
         size_t at = end;
-        while (left != 0 && at > 0 && !jinja_is_space(jinja_utf8_read(text->bytes + before(text->bytes, at)))) {
+        while (left != 0 && at > 0 && !jinja_is_space(rmj_utf8_read(text->bytes + before(text->bytes, at)))) {
             at = before(text->bytes, at);
         }
         append_part(state, list, text->bytes + (left == 0 ? 0 : at), text->bytes + end);
@@ -190,9 +190,9 @@ static struct jinja_value run_splitlines(struct jinja_state *state, struct jinja
     size_t line = 0;
     jinja_charge(state, text->size);
     for (size_t i = 0; i < text->size;) {
-        uint32_t code = jinja_utf8_read(text->bytes + i);
+        uint32_t code = rmj_utf8_read(text->bytes + i);
         size_t end = i;
-        i += jinja_utf8_size((unsigned char)text->bytes[i]);
+        i += rmj_utf8_size((unsigned char)text->bytes[i]);
         if (!jinja_is_line_end(code)) {
             continue;
         }

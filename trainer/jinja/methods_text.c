@@ -164,7 +164,7 @@ static struct jinja_value run_replace(struct jinja_state *state, struct jinja_ca
             if (at == end) {
                 break;
             }
-            size_t size = jinja_utf8_size((unsigned char)*at);
+            size_t size = rmj_utf8_size((unsigned char)*at);
             jinja_put(&writer, at, size);
             at += size;
         }
@@ -270,8 +270,8 @@ static struct jinja_value run_all(struct jinja_state *state, struct jinja_call *
         if (strcmp(kinds[k].name, call->builtin->name) != 0) {
             continue;
         }
-        for (size_t i = 0; i < text->size && is_all; i += jinja_utf8_size((unsigned char)text->bytes[i])) {
-            is_all = kinds[k].is_one(jinja_utf8_read(text->bytes + i));
+        for (size_t i = 0; i < text->size && is_all; i += rmj_utf8_size((unsigned char)text->bytes[i])) {
+            is_all = kinds[k].is_one(rmj_utf8_read(text->bytes + i));
         }
     }
     return jinja_bool(is_all);

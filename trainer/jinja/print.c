@@ -94,8 +94,8 @@ static void put_quoted(struct jinja_writer *writer, const struct jinja_string *s
     char quote = has_single && !has_double ? '"' : '\'';
     jinja_put(writer, &quote, 1);
     for (size_t i = 0; i < string->size;) {
-        size_t size = jinja_utf8_size((unsigned char)string->bytes[i]);
-        uint32_t code = jinja_utf8_read(string->bytes + i);
+        size_t size = rmj_utf8_size((unsigned char)string->bytes[i]);
+        uint32_t code = rmj_utf8_read(string->bytes + i);
         if (code == '\\' || code == (uint32_t)quote) {
             jinja_puts(writer, "\\");
             jinja_put(writer, string->bytes + i, 1);

@@ -132,8 +132,8 @@ static int all_cased(struct jinja_state *state, struct jinja_value value, int (*
 {
     const struct jinja_string *text = jinja_str(state, value).string;
     int found = 0;
-    for (size_t i = 0; i < text->size; i += jinja_utf8_size((unsigned char)text->bytes[i])) {
-        uint32_t code = jinja_utf8_read(text->bytes + i);
+    for (size_t i = 0; i < text->size; i += rmj_utf8_size((unsigned char)text->bytes[i])) {
+        uint32_t code = rmj_utf8_read(text->bytes + i);
         if (is_other(code)) {
             return 0;
         }

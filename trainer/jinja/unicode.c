@@ -12,50 +12,6 @@ size_t jinja_utf8_length(const char *bytes, size_t size)
     return length;
 }
 
-size_t jinja_utf8_size(unsigned char first)
-{
-    return first < 0x80 ? 1 : first < 0xE0 ? 2 : first < 0xF0 ? 3 : 4;
-}
-
-uint32_t jinja_utf8_read(const char *bytes)
-{
-    const unsigned char *b = (const unsigned char *)bytes;
-    switch (jinja_utf8_size(b[0])) {
-    case 1:
-        return b[0];
-    case 2:
-        return (b[0] & 0x1Fu) << 6 | (b[1] & 0x3Fu);
-    case 3:
-        return (b[0] & 0x0Fu) << 12 | (b[1] & 0x3Fu) << 6 | (b[2] & 0x3Fu);
-    default:
-        return (b[0] & 0x07u) << 18 | (b[1] & 0x3Fu) << 12 | (b[2] & 0x3Fu) << 6 | (b[3] & 0x3Fu);
-    }
-}
-
-size_t jinja_utf8_write(char *bytes, uint32_t code)
-{
-    if (code < 0x80) {
-        bytes[0] = (char)code;
-        return 1;
-    }
-    if (code < 0x800) {
-        bytes[0] = (char)(0xC0 | code >> 6);
-        bytes[1] = (char)(0x80 | (code & 0x3F));
-        return 2;
-    }
-    if (code < 0x10000) {
-        bytes[0] = (char)(0xE0 | code >> 12);
-        bytes[1] = (char)(0x80 | (code >> 6 & 0x3F));
-        bytes[2] = (char)(0x80 | (code & 0x3F));
-        return 3;
-    }
-    bytes[0] = (char)(0xF0 | code >> 18);
-    bytes[1] = (char)(0x80 | (code >> 12 & 0x3F));
-    bytes[2] = (char)(0x80 | (code >> 6 & 0x3F));
-    bytes[3] = (char)(0x80 | (code & 0x3F));
-    return 4;
-}
-
 size_t jinja_utf8_offset(const struct jinja_string *string, size_t index)
 {
     if (string->length == string->size || index >= string->length) {
@@ -63,7 +19,7 @@ size_t jinja_utf8_offset(const struct jinja_string *string, size_t index)
     }
     size_t offset = 0;
     for (size_t i = 0; i < index; i++) {
-        offset += jinja_utf8_size((unsigned char)string->bytes[offset]);
+        offset += rmj_utf8_size((unsigned char)string->bytes[offset]);
     }
     return offset;
 }
@@ -183,7 +139,7 @@ static enum jinja_case case_of(enum jinja_case how, uint32_t code, int is_first,
 static int is_final_sigma(const struct jinja_string *text, size_t offset, int after_letter)
 {
     size_t next = offset + 2; // U+03A3 takes two bytes
-    return after_letter && (next >= text->size || !jinja_is_alpha(jinja_utf8_read(text->bytes + next)));
+    return after_letter && (next >= text->size || !jinja_is_alpha(rmj_utf8_read(text->bytes + next)));
 }
 
 struct jinja_value jinja_change_case(struct jinja_state *state, const struct jinja_string *text, enum jinja_case how)
@@ -193,17 +149,17 @@ struct jinja_value jinja_change_case(struct jinja_state *state, const struct jin
     size_t size = 0;
     int after_letter = 0;
     for (size_t i = 0; i < text->size;) {
-        uint32_t code = jinja_utf8_read(text->bytes + i), out[3];
+        uint32_t code = rmj_utf8_read(text->bytes + i), out[3];
         enum jinja_case here = case_of(how, code, i == 0, after_letter);
         size_t count = mapped(code, here, out);
         if (code == 0x3A3 && here == JINJA_LOWER && is_final_sigma(text, i, after_letter)) {
             out[0] = 0x3C2;
         }
         for (size_t k = 0; k < count; k++) {
-            size += jinja_utf8_write(bytes + size, out[k]);
+            size += rmj_utf8_write(bytes + size, out[k]);
         }
         after_letter = jinja_is_cased_upper(code) || jinja_is_cased_lower(code);
-        i += jinja_utf8_size((unsigned char)text->bytes[i]);
+        i += rmj_utf8_size((unsigned char)text->bytes[i]);
     }
     return jinja_text_borrow(state, bytes, size);
 }

@@ -2,13 +2,10 @@
 #ifndef RMJ_TRAINER_JINJA_UNICODE_H
 #define RMJ_TRAINER_JINJA_UNICODE_H
 
+#include "base/utf8.h"
 #include "trainer/jinja/value.h"
 
 size_t jinja_utf8_length(const char *bytes, size_t size);
-// Bytes of the code point that starts here; valid UTF-8.
-size_t jinja_utf8_size(unsigned char first);
-uint32_t jinja_utf8_read(const char *bytes);
-size_t jinja_utf8_write(char *bytes, uint32_t code); // at most 4
 // Byte offset of a code point.
 size_t jinja_utf8_offset(const struct jinja_string *string, size_t index);
 

@@ -296,23 +296,16 @@ static enum rmj_status write_weights(const struct rmj_export_options *o, const c
     struct rmj_buf header;
     rmj_buf_init(&header, RMJ_SAFETENSORS_HEADER_MAX);
     write_header(o->layout, &header);
-    FILE *file = NULL;
-    RMJ_GO(rmj_buf_check(&header, err));
-    file = fopen(path, "wbe");
-    int good = file != NULL && fwrite(header.bytes, 1, header.size, file) == header.size;
+    FILE *file;
+    int good = 0;
+    RMJ_GO(rmj_safetensors_file_begin(&file, path, &header, &good, err));
     for (uint32_t i = 0; good && i < o->layout->tensor_count; i++) {
         const struct rmj_tensor *t = &o->layout->tensors[i];
         good = !is_written(o->layout, i) ||
                fwrite(o->weights + t->offset, sizeof(float), t->element_count, file) == t->element_count;
     }
-    good = good && fflush(file) == 0 && fsync(fileno(file)) == 0;
-    if (!good) {
-        status = rmj_fail_errno(err, rmj_fs_errno_status(errno), "%s: cannot write", path);
-    }
 out:
-    if (file != NULL && fclose(file) != 0 && status == RMJ_OK) {
-        status = rmj_fail_errno(err, rmj_fs_errno_status(errno), "%s: cannot write", path);
-    }
+    status = rmj_safetensors_file_end(file, path, good, status, err);
     rmj_buf_deinit(&header);
     return status;
 }

@@ -108,21 +108,14 @@ static enum rmj_status write_shard(const struct rmj_export_options *o, const cha
     struct rmj_buf header;
     rmj_buf_init(&header, RMJ_SAFETENSORS_HEADER_MAX);
     write_header(&header, o, first, end);
-    FILE *file = NULL;
-    RMJ_GO(rmj_buf_check(&header, err));
-    file = fopen(path, "wbe");
-    int good = file != NULL && fwrite(header.bytes, 1, header.size, file) == header.size;
+    FILE *file;
+    int good = 0;
+    RMJ_GO(rmj_safetensors_file_begin(&file, path, &header, &good, err));
     for (uint32_t i = first; good && i < end; i++) {
         RMJ_GO(write_tensor(o, i, file, &good, err));
     }
-    good = good && fflush(file) == 0 && fsync(fileno(file)) == 0;
-    if (!good) {
-        status = rmj_fail_errno(err, rmj_fs_errno_status(errno), "%s: cannot write", path);
-    }
 out:
-    if (file != NULL && fclose(file) != 0 && status == RMJ_OK) {
-        status = rmj_fail_errno(err, rmj_fs_errno_status(errno), "%s: cannot write", path);
-    }
+    status = rmj_safetensors_file_end(file, path, good, status, err);
     rmj_buf_deinit(&header);
     return status;
 }

@@ -9,20 +9,17 @@ enum rmj_status rmj_monitor_create(struct rmj_monitor *monitor, const struct rmj
     *monitor = (struct rmj_monitor){
         .file_count = options->file_count, .step_count = options->step_count, .pair_count = options->pair_count};
     uint32_t sources = rmj_stream_source_count(options->file_count);
-    uint32_t *files = malloc(options->pair_count * sizeof *files);
     uint16_t *blocks = malloc(options->pair_count * sizeof *blocks);
     uint64_t *rows = calloc(sources, sizeof *rows);
-    monitor->files = files;
     monitor->blocks = blocks;
     monitor->source_rows = rows;
-    if (files == NULL || blocks == NULL || rows == NULL) {
+    if (blocks == NULL || rows == NULL) {
         rmj_monitor_destroy(monitor);
         return rmj_fail(err, RMJ_NO_MEMORY, "no memory for the sources of %llu pairs",
                         (unsigned long long)options->pair_count);
     }
     for (uint64_t i = 0; i < options->pair_count; i++) {
         uint32_t source = rmj_stream_source(options->file_count, options->places[i].file);
-        files[i] = options->places[i].file;
         rows[source] = options->places[i].row > rows[source] ? options->places[i].row : rows[source];
     }
     for (uint64_t i = 0; i < options->pair_count; i++) {
@@ -74,7 +71,6 @@ out:
 void rmj_monitor_destroy(struct rmj_monitor *monitor)
 {
     rmj_scan_destroy(monitor->scan);
-    free((void *)(uintptr_t)monitor->files);
     free((void *)(uintptr_t)monitor->blocks);
     free((void *)(uintptr_t)monitor->source_rows);
     *monitor = (struct rmj_monitor){0};
@@ -102,6 +98,11 @@ struct rmj_stream_block *rmj_monitor_blocks(const struct rmj_monitor *monitor, s
                                                rmj_stream_bytes(monitor->file_count));
 }
 
+uint32_t rmj_monitor_source(const struct rmj_monitor *monitor, uint64_t pair)
+{
+    return monitor->blocks[pair] / RMJ_STREAM_BLOCKS;
+}
+
 static void take_pairs(const struct rmj_monitor *monitor, struct rmj_monitor_state *state,
                        const struct rmj_monitor_step *step)
 {
@@ -109,7 +110,7 @@ static void take_pairs(const struct rmj_monitor *monitor, struct rmj_monitor_sta
     struct rmj_stream_block *blocks = rmj_monitor_blocks(monitor, state);
     uint32_t window = rmj_stream_window(step->step, monitor->step_count);
     for (uint64_t i = step->first_pair; i < step->first_pair + step->pair_count; i++) {
-        uint32_t source = rmj_stream_source(monitor->file_count, monitor->files[i]);
+        uint32_t source = rmj_monitor_source(monitor, i);
         rmj_stream_take(&cells[(size_t)source * RMJ_STREAM_WINDOWS + window], step->margins[i]);
         if (window > 0) { // a model learns its direction in the first
             blocks[monitor->blocks[i]].pairs++;

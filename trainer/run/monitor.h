@@ -37,7 +37,6 @@ _Static_assert(sizeof(struct rmj_monitor_state) == 64 + 16 + 32, "state layout i
 
 struct rmj_monitor {
     struct rmj_scan *scan;
-    const uint32_t *files;       // [pair_count] in the order of training
     const uint16_t *blocks;      // [pair_count] of its source: number over all
     const uint64_t *source_rows; // last row of each source
     uint32_t file_count, step_count;
@@ -55,6 +54,9 @@ size_t rmj_monitor_state_bytes(const struct rmj_monitor *monitor); // a multiple
 void *rmj_monitor_scan_state(struct rmj_monitor_state *state);
 struct rmj_stream_cell *rmj_monitor_cells(const struct rmj_monitor *monitor, struct rmj_monitor_state *state);
 struct rmj_stream_block *rmj_monitor_blocks(const struct rmj_monitor *monitor, struct rmj_monitor_state *state);
+
+// Source of a pair, by its number in the order of training.
+uint32_t rmj_monitor_source(const struct rmj_monitor *monitor, uint64_t pair);
 
 struct rmj_monitor_step {
     uint32_t step; // from 1

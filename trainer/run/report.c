@@ -230,7 +230,7 @@ static int rows_of_steps(const struct rmj_trainer *trainer, uint32_t source, uin
                 const char *path;
                 uint64_t row;
                 rmj_plan_pair_source(trainer->plan, i, &path, &row);
-                if (rmj_stream_source(monitor->file_count, monitor->files[i]) != source) {
+                if (rmj_monitor_source(monitor, i) != source) {
                     continue;
                 }
                 int in = number >= first_step && number <= last_step;

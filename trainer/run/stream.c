@@ -2,6 +2,7 @@
 
 #include <math.h>
 
+#include "base/statistics.h"
 #include "kernels/cpu/math.h"
 
 // Five standard errors, and as much more as looking at several sources asks for. Measured by test_run_stream: no alarm
@@ -14,7 +15,6 @@
 // Rows the other way round: so far under a half, while the others are so far over it.
 #define RANGE_ERRORS 5.0
 #define RANGE_OTHERS_ERRORS 3.0
-#define Z95 1.959963984540054
 
 static const struct rmj_stream_cell *cell_of(const struct rmj_stream_cell *cells, uint32_t source, uint32_t window)
 {
@@ -83,15 +83,12 @@ struct rmj_stream_estimate rmj_stream_estimate(const struct rmj_stream_cell *cel
         return estimate;
     }
     double n = (double)sum.pairs, p = accuracy_of(&sum);
-    double centre = (p + Z95 * Z95 / (2 * n)) / (1 + Z95 * Z95 / n);
-    double half = Z95 * sqrt(p * (1 - p) / n + Z95 * Z95 / (4 * n * n)) / (1 + Z95 * Z95 / n);
     double variance = sum.square / n - (sum.margin / n) * (sum.margin / n);
     estimate.accuracy = p;
+    rmj_wilson(p, n, &estimate.low, &estimate.high);
     // Rounding must not put the estimate itself outside.
-    estimate.low = centre - half < p ? centre - half : p;
-    estimate.high = centre + half > p ? centre + half : p;
-    estimate.low = estimate.low > 0 ? estimate.low : 0;
-    estimate.high = estimate.high < 1 ? estimate.high : 1;
+    estimate.low = fmin(estimate.low, p);
+    estimate.high = fmax(estimate.high, p);
     estimate.margin = sum.margin / n;
     estimate.margin_error = sqrt((variance > 0 ? variance : 0) / n);
     return estimate;

@@ -94,7 +94,7 @@ static void read_symbols(const struct rmj_vocab *vocab, struct rmj_word_scratch 
         if (vocab->byte_level) {
             uint8_t byte = (uint8_t)word.text[offset++];
             id = vocab->byte_level_ids[byte];
-            character = (struct rmj_span){mapped, id >= 0 ? 0 : rmj_rune_put(mapped, rmj_byte_rune(byte))};
+            character = (struct rmj_span){mapped, id >= 0 ? 0 : rmj_utf8_write(mapped, rmj_byte_rune(byte))};
         } else {
             id = rmj_vocab_rune_id(vocab, rmj_rune_next(word.text, word.size, &offset));
             character.size = offset - start;

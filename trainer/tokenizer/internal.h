@@ -15,6 +15,7 @@
 
 #include "base/buf.h"
 #include "base/status.h"
+#include "base/utf8.h"
 #include "trainer/tokenizer/tokenizer.h"
 
 // Bounds of everything read from outside.
@@ -284,7 +285,6 @@ struct rmj_tokenizer {
 
 // text.c: characters
 uint32_t rmj_rune_next(const char *text, size_t size, size_t *offset); // valid UTF-8 only
-size_t rmj_rune_put(char *out, uint32_t rune);                         // at most 4 bytes
 bool rmj_rune_is_space(uint32_t rune);                                 // White_Space
 size_t rmj_space_prefix(const char *text, size_t size);                // bytes of white space at the start
 size_t rmj_space_suffix(const char *text, size_t size);                // bytes of white space at the end

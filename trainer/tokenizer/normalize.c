@@ -133,7 +133,7 @@ static void apply_lowercase(struct rmj_span text, struct rmj_buf *out)
             continue;
         }
         uint32_t lower = (uint32_t)utf8proc_tolower((utf8proc_int32_t)rune);
-        rmj_buf_append(out, bytes, rmj_rune_put(bytes, lower == rune ? rmj_unicode_younger_lower(rune) : lower));
+        rmj_buf_append(out, bytes, rmj_utf8_write(bytes, lower == rune ? rmj_unicode_younger_lower(rune) : lower));
     }
 }
 
@@ -166,7 +166,7 @@ static bool apply_map(uint32_t (*map)(uint32_t), struct rmj_span text, struct rm
         uint32_t mapped = map(rune);
         char bytes[4];
         if (mapped != 0 || rune == 0) {
-            rmj_buf_append(out, bytes, rmj_rune_put(bytes, mapped));
+            rmj_buf_append(out, bytes, rmj_utf8_write(bytes, mapped));
         } else {
             first_left_out = first_left_out || first;
         }

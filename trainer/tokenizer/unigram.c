@@ -287,7 +287,7 @@ static struct rmj_span byte_characters(struct rmj_buf *out, struct rmj_span word
     rmj_buf_clear(out);
     for (size_t i = 0; i < word.size; i++) {
         char bytes[4];
-        rmj_buf_append(out, bytes, rmj_rune_put(bytes, rmj_byte_rune((uint8_t)word.text[i])));
+        rmj_buf_append(out, bytes, rmj_utf8_write(bytes, rmj_byte_rune((uint8_t)word.text[i])));
     }
     return (struct rmj_span){rmj_buf_text(out), out->size};
 }

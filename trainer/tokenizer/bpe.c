@@ -261,27 +261,43 @@ static enum rmj_status merge_word(const struct rmj_vocab *vocab, struct rmj_word
     return RMJ_OK;
 }
 
-// A word through the cache: same word, same ids. Direct-mapped, so bounded; a scratch belongs to one tokenizer.
+// Where a word's ids are remembered; NULL when it is too long for that. Direct-mapped, so bounded; a scratch belongs to
+// one tokenizer.
+static struct rmj_cached_word *cache_of(struct rmj_word_scratch *scratch, struct rmj_span word)
+{
+    return word.size > RMJ_WORD_CACHE_TEXT_MAX
+               ? NULL
+               : &scratch->cache[XXH3_64bits(word.text, word.size) & (RMJ_WORD_CACHE_COUNT - 1)];
+}
+
+static bool remembers(const struct rmj_cached_word *cached, struct rmj_span word)
+{
+    return cached != NULL && cached->size == word.size && memcmp(cached->text, word.text, word.size) == 0;
+}
+
+static void remember(struct rmj_cached_word *cached, struct rmj_span word, const int32_t *ids, size_t count)
+{
+    if (cached != NULL && count <= RMJ_WORD_CACHE_ID_MAX) {
+        cached->size = (uint8_t)word.size;
+        cached->count = (uint8_t)count;
+        memcpy(cached->text, word.text, word.size);
+        memcpy(cached->ids, ids, count * sizeof *ids);
+    }
+}
+
+// A piece through the cache: same piece, same ids.
 static enum rmj_status encode_piece(const struct rmj_vocab *vocab, struct rmj_word_scratch *scratch,
                                     struct rmj_span piece, struct rmj_tokens *tokens, struct rmj_error *err)
 {
     if (piece.size == 0) {
         return RMJ_OK;
     }
-    struct rmj_cached_word *cached = NULL;
-    if (piece.size <= RMJ_WORD_CACHE_TEXT_MAX) {
-        cached = &scratch->cache[XXH3_64bits(piece.text, piece.size) & (RMJ_WORD_CACHE_COUNT - 1)];
-        if (cached->size == piece.size && memcmp(cached->text, piece.text, piece.size) == 0) {
-            return rmj_tokens_append(tokens, cached->ids, cached->count, err);
-        }
+    struct rmj_cached_word *cached = cache_of(scratch, piece);
+    if (remembers(cached, piece)) {
+        return rmj_tokens_append(tokens, cached->ids, cached->count, err);
     }
     RMJ_TRY(merge_word(vocab, scratch, piece, err));
-    if (cached != NULL && scratch->id_count <= RMJ_WORD_CACHE_ID_MAX) {
-        cached->size = (uint8_t)piece.size;
-        cached->count = (uint8_t)scratch->id_count;
-        memcpy(cached->text, piece.text, piece.size);
-        memcpy(cached->ids, scratch->ids, scratch->id_count * sizeof *scratch->ids);
-    }
+    remember(cached, piece, scratch->ids, scratch->id_count);
     return rmj_tokens_append(tokens, scratch->ids, scratch->id_count, err);
 }
 
@@ -308,6 +324,38 @@ static enum rmj_status encode_cut(const struct rmj_vocab *vocab, struct rmj_word
     return encode_piece(vocab, scratch, (struct rmj_span){word.text + start, word.size - start}, tokens, err);
 }
 
+static enum rmj_status encode_cut_bytes(const struct rmj_vocab *vocab, struct rmj_word_scratch *scratch,
+                                        struct rmj_span word, struct rmj_tokens *tokens, struct rmj_error *err)
+{
+    size_t start = 0;
+    size_t left = rmj_utf8_size((unsigned char)word.text[0]);
+    for (size_t at = left; at < word.size;) {
+        size_t right = rmj_utf8_size((unsigned char)word.text[at]);
+        RMJ_ASSERT(right <= word.size - at);
+        if (!rmj_joins_has_bytes(vocab, word.text + at, left, right)) {
+            RMJ_TRY(encode_piece(vocab, scratch, (struct rmj_span){word.text + start, at - start}, tokens, err));
+            start = at;
+        }
+        left = right;
+        at += right;
+    }
+    return encode_piece(vocab, scratch, (struct rmj_span){word.text + start, word.size - start}, tokens, err);
+}
+
+// A byte-level word is known as a whole more often than not; the others are cut.
+static enum rmj_status encode_byte_word(const struct rmj_vocab *vocab, struct rmj_word_scratch *scratch,
+                                        struct rmj_span word, struct rmj_tokens *tokens, struct rmj_error *err)
+{
+    struct rmj_cached_word *cached = cache_of(scratch, word);
+    if (remembers(cached, word)) {
+        return rmj_tokens_append(tokens, cached->ids, cached->count, err);
+    }
+    size_t count = tokens->count;
+    RMJ_TRY(encode_cut_bytes(vocab, scratch, word, tokens, err));
+    remember(cached, word, tokens->ids + count, tokens->count - count);
+    return RMJ_OK;
+}
+
 enum rmj_status rmj_word_encode(const struct rmj_vocab *vocab, struct rmj_word_scratch *scratch, struct rmj_span word,
                                 struct rmj_tokens *tokens, struct rmj_error *err)
 {
@@ -321,8 +369,9 @@ enum rmj_status rmj_word_encode(const struct rmj_vocab *vocab, struct rmj_word_s
             return rmj_tokens_append(tokens, &id, 1, err);
         }
     }
-    return vocab->can_cut ? encode_cut(vocab, scratch, word, tokens, err)
-                          : encode_piece(vocab, scratch, word, tokens, err);
+    return !vocab->can_cut     ? encode_piece(vocab, scratch, word, tokens, err)
+           : vocab->byte_level ? encode_byte_word(vocab, scratch, word, tokens, err)
+                               : encode_cut(vocab, scratch, word, tokens, err);
 }
 
 void rmj_word_scratch_deinit(struct rmj_word_scratch *scratch)

@@ -81,13 +81,14 @@ struct rmj_vocab {
     int32_t byte_fallback_ids[256];      // id of <0x00> ... <0xFF>
     uint64_t *joins; // open-addressing set of character pairs that stand next to each other inside some token
     uint64_t join_mask;
+    uint64_t part_joins[65536 / 64]; // by two bytes that meet: whether a part of a character joins there in some token
     int32_t unk_id; // -1: a BPE lets characters without a token vanish, as in the public implementation
     bool byte_level;
     bool byte_fallback;
     bool fuse_unk;
     bool ignore_merges;
     bool vanishes; // some character may become no id at all, so that its neighbours meet
-    bool can_cut;  // no merge starts at a byte token or unk, so text may be cut where characters never join
+    bool can_cut;  // no merge starts at unk or a byte_fallback token: text may be cut where characters never join
     struct rmj_unigram unigram;
 };
 
@@ -354,6 +355,9 @@ RMJ_MUST_USE enum rmj_status rmj_merges_load(struct rmj_vocab *vocab, const json
 // joins.c
 RMJ_MUST_USE enum rmj_status rmj_joins_build(struct rmj_vocab *vocab, struct rmj_error *err);
 bool rmj_joins_has(const struct rmj_vocab *vocab, uint32_t left, uint32_t right);
+// Of a byte-level vocabulary: whether a token may reach across `at`, with a character of left_size bytes before it and
+// one of right_size from it on.
+bool rmj_joins_has_bytes(const struct rmj_vocab *vocab, const char *at, size_t left_size, size_t right_size);
 
 // added.c
 RMJ_MUST_USE enum rmj_status rmj_added_load(struct rmj_tokenizer *tokenizer, const json_t *list, struct rmj_error *err);

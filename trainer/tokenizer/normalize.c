@@ -5,13 +5,15 @@
 
 #include "trainer/tokenizer/internal.h"
 
+#define NFC_OPTIONS (UTF8PROC_STABLE | UTF8PROC_COMPOSE)
+
 struct unicode_form {
     const char *type;
     int options;
 };
 
 static const struct unicode_form UNICODE_FORMS[] = {
-    {"NFC", UTF8PROC_STABLE | UTF8PROC_COMPOSE},
+    {"NFC", NFC_OPTIONS},
     {"NFD", UTF8PROC_STABLE | UTF8PROC_DECOMPOSE},
     {"NFKC", UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_COMPAT},
     {"NFKD", UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT},
@@ -84,6 +86,32 @@ static bool is_ascii(struct rmj_span text)
         seen |= (unsigned char)text.text[i];
     }
     return seen < 0x80;
+}
+
+// Characters of which a text is its own NFC, whatever their order: none composes with another, none is a mark, and none
+// has a canonical decomposition (Unicode Standard Annex 15, section 9: NFC_Quick_Check is Yes, and so it stays).
+// Ranges, so that quotation marks, kana, ideographs and syllables cost nothing; what is left out is only slower.
+static bool is_composed(struct rmj_span text)
+{
+    static const uint32_t ranges[][2] = {{0, 0x2ff},       {0x2010, 0x2027}, {0x2030, 0x205e}, {0x20a0, 0x20bf},
+                                         {0x3001, 0x3029}, {0x3041, 0x3096}, {0x309d, 0x30ff}, {0x3400, 0x4db5},
+                                         {0x4e00, 0x9fd5}, {0xac00, 0xd7a3}, {0xff01, 0xff60}, {0x1f300, 0x1f6d2}};
+    size_t offset = 0;
+    while (offset < text.size) {
+        if ((unsigned char)text.text[offset] < 0x80) {
+            offset++;
+            continue;
+        }
+        uint32_t rune = rmj_rune_next(text.text, text.size, &offset);
+        size_t i = 0;
+        while (i < RMJ_COUNT(ranges) && (rune < ranges[i][0] || rune > ranges[i][1])) {
+            i++;
+        }
+        if (i == RMJ_COUNT(ranges)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 static enum rmj_status map_unicode(const struct rmj_normalizer *step, struct rmj_span text, struct rmj_buf *out,
@@ -209,7 +237,7 @@ static enum rmj_status apply(const struct rmj_normalizer *step, struct rmj_token
     rmj_buf_clear(out);
     switch (step->kind) {
     case RMJ_NORMALIZE_UNICODE:
-        if (is_ascii(*text)) {
+        if (is_ascii(*text) || (step->unicode_options == NFC_OPTIONS && is_composed(*text))) {
             return RMJ_OK;
         }
         RMJ_TRY(apply_unicode(step, *text, out, err));
